@@ -1,0 +1,261 @@
+"""The ticket as every agent and check reads it, and the one door through which foreign JSON becomes one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+Status = Literal["open", "pending", "resolved", "closed"]
+Role = Literal["requester", "agent", "system", "other"]
+Visibility = Literal["public", "internal", "resolution"]
+
+FINISHED: frozenset[Status] = frozenset({"resolved", "closed"})
+# What a source may leave out altogether; a check that needs one is not applicable where the source never has it.
+OPTIONAL_FIELDS = ("priority", "category", "minutes", "billable", "events", "resolution")
+
+
+class TicketError(ValueError):
+    """A ticket that cannot be read; the message says which field and what to do."""
+
+
+def _utc(value: object) -> object:
+    """ISO 8601 in, an aware UTC time out; a time without a zone counts as UTC."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        msg = "give times as ISO 8601, for instance 2026-11-23T09:30:00Z"
+        raise ValueError(msg)  # noqa: TRY004  pydantic turns a ValueError into its own
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if isinstance(moment, datetime):
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _text(value: object) -> object:
+    """Numbers become text (ids and priorities often are), null becomes empty."""
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+Moment = Annotated[datetime | None, BeforeValidator(_utc)]
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Entry(_Frozen):
+    """One contribution to the thread. `minutes` is work time; None means that the source gave none."""
+
+    id: Text = ""
+    author: Text = ""
+    author_role: Annotated[Role, BeforeValidator(_lower)] = "other"
+    visibility: Annotated[Visibility, BeforeValidator(_lower)] = "public"
+    at: Moment = None
+    body: Text = ""
+    minutes: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    billable: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _internal_flag(cls, raw: Any) -> Any:  # noqa: ANN401  whatever the file held
+        """The shared data sets say `internal: true` where we say `visibility: internal`."""
+        if isinstance(raw, Mapping) and "visibility" not in raw and isinstance(raw.get("internal"), bool):
+            return {**raw, "visibility": "internal" if raw["internal"] else "public"}
+        return raw
+
+
+class Resolution(_Frozen):
+    code: Text = ""
+    note: Text = ""
+
+
+class StatusChange(_Frozen):
+    """One change of status, where the source keeps them; a finished ticket that opened again was reopened."""
+
+    at: Moment = None
+    from_: Text = Field(default="", alias="from")
+    to: Text = ""
+
+
+class Ticket(_Frozen):
+    """What the ticketing system holds, in our words. `extra` is kept for people and never shown to a model."""
+
+    external_id: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
+    source: Text = ""
+    subject: Text = ""
+    description: Text = ""
+    requester: Text = ""
+    assignee: Text = ""
+    team: Text = ""
+    queue: Text = ""
+    priority: Text = ""
+    category: Text = ""
+    status: Annotated[Status, BeforeValidator(_lower)]
+    created_at: Moment = None
+    closed_at: Moment = None
+    updated_at: Moment = None
+    url: Text = ""
+    entries: tuple[Entry, ...] = ()
+    resolution: Resolution | None = None
+    events: tuple[StatusChange, ...] = ()
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both_forms(cls, raw: Any) -> Any:  # noqa: ANN401  whatever the file held
+        """Our form and the shared data sets' form (`thread`, `resolution` as object) become one."""
+        if not isinstance(raw, Mapping):
+            return raw
+        known = dict(raw)
+        if "entries" not in known and "thread" in known:
+            known["entries"] = known.pop("thread")
+        for name in ("entries", "events"):
+            known[name] = known.get(name) or ()
+        if isinstance(known.get("resolution"), str):
+            known["resolution"] = {"note": known["resolution"]} if known["resolution"] else None
+        extra = dict(known.get("extra") or {})
+        for name in [name for name in known if name not in cls.model_fields]:
+            extra[name] = known.pop(name)
+        return {**known, "extra": extra}
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+
+def read_ticket(raw: object) -> Ticket:
+    """A decoded JSON object in either accepted form -> Ticket. Raises TicketError naming field and remedy."""
+    if not isinstance(raw, Mapping):
+        raise TicketError(f"a ticket must be a JSON object, not {type(raw).__name__}")
+    if "\\u0000" in json.dumps(raw, default=str):
+        raise TicketError("the ticket contains a NUL character (\\u0000); remove it at the source")
+    try:
+        return Ticket.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "ticket"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise TicketError(f"{where}: {first['msg']}{more}") from None
+
+
+class Line(NamedTuple):
+    """One citable line. `part` is subject, field, description, entry:<index> or resolution."""
+
+    number: int
+    part: str
+    text: str
+
+
+class Masked(NamedTuple):
+    """Where a secret stood: characters start..end of a line, and what kind it was. Never the value."""
+
+    line: int
+    start: int
+    end: int
+    kind: str
+
+
+FIELD_LINES = ("requester", "team", "queue", "category", "priority")
+
+
+def _lines(ticket: Ticket, *, thread: bool) -> Iterable[tuple[str, str]]:
+    yield "subject", ticket.subject
+    for name in FIELD_LINES:
+        yield "field", f"{name}: {getattr(ticket, name) or '(empty)'}"
+    for line in ticket.description.splitlines():
+        yield "description", line
+    if not thread:
+        return
+    for index, entry in enumerate(ticket.entries):
+        for line in entry.body.splitlines():
+            yield f"entry:{index}", line
+    if ticket.resolution is not None:
+        if ticket.resolution.code:
+            yield "resolution", f"code: {ticket.resolution.code}"
+        for line in ticket.resolution.note.splitlines():
+            yield "resolution", line
+
+
+class Revision(_Frozen):
+    """One immutable state of a ticket, secrets already masked. Build it with `agents.masking.revise`."""
+
+    ticket: Ticket
+    masked: tuple[Masked, ...] = ()
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """Every non-blank line, numbered from 1 in reading order; triage's lines come first and keep their numbers."""
+        kept = [(part, text) for part, text in _lines(self.ticket, thread=True) if text.strip()]
+        return tuple(Line(number, part, text) for number, (part, text) in enumerate(kept, start=1))
+
+    @cached_property
+    def intake_lines(self) -> tuple[Line, ...]:
+        """What triage may see: subject, fields and description, never the thread."""
+        return tuple(line for line in self.lines if line.part in {"subject", "field", "description"})
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash over what agents and checks read; resolved and closed count as one value."""
+        ticket = self.ticket
+        read = ticket.model_dump(mode="json", exclude={"extra", "url", "updated_at", "source"})
+        return _digest({**read, "status": "finished" if ticket.finished else ticket.status})
+
+    @cached_property
+    def intake_hash(self) -> str:
+        """Content hash over what triage reads."""
+        return _digest([line.text for line in self.intake_lines])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def supplied_fields(tickets: Sequence[Ticket]) -> frozenset[str]:
+    """Which optional fields at least one of these tickets fills; the rest are fields their source never supplies."""
+    found: set[str] = set()
+    for ticket in tickets:
+        found |= filled_fields(ticket)
+    return frozenset(found)
+
+
+def filled_fields(ticket: Ticket) -> frozenset[str]:
+    """The optional fields that this one ticket fills."""
+    filled = {name for name in ("priority", "category") if getattr(ticket, name).strip()}
+    if any(entry.minutes is not None for entry in ticket.entries):
+        filled.add("minutes")
+    if any(entry.billable is not None for entry in ticket.entries):
+        filled.add("billable")
+    if ticket.events:
+        filled.add("events")
+    has_note = ticket.resolution is not None and (ticket.resolution.note or ticket.resolution.code).strip()
+    if has_note or any(entry.visibility == "resolution" for entry in ticket.entries):
+        filled.add("resolution")
+    return frozenset(filled)
+
+
+def parse_jsonl_line(line: str | bytes) -> Ticket:
+    """One JSONL line -> Ticket; malformed JSON and wrong encodings become TicketError like any other bad field."""
+    try:
+        raw = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise TicketError(f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise TicketError(f"not valid JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise TicketError("JSON nested too deeply") from None
+    return read_ticket(raw)
