@@ -1,0 +1,234 @@
+"""The only door to a model: one question in, one reply out, over the Messages API of Anthropic or any server that speaks it.
+
+It sends nothing twice by itself: every attempt is one HTTP request, and whoever calls decides whether to try again.
+Source of the protocol: the Messages API, version 2026-10-21, and the installed SDK.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from agents.question import Outcome, Question, Reply, Usage
+
+if TYPE_CHECKING:
+    from anthropic.types import Message
+
+Mode = Literal["format", "tool"]
+FailureCode = Literal[
+    "rate_limited", "overloaded", "server_error", "timeout", "connection",
+    "bad_request", "authentication", "billing", "permission", "unknown_model", "too_large",
+]  # fmt: skip
+
+STRONG_AGENTS = frozenset({"chief_of_staff"})
+ANSWER_TOOL = "answer"
+OUTCOMES: Mapping[str, Outcome] = {
+    "end_turn": "answered",
+    "tool_use": "answered",
+    "max_tokens": "truncated",
+    "refusal": "refused",
+    "model_context_window_exceeded": "context_exceeded",
+}
+
+
+class CallFailed(Exception):
+    """An attempt that brought no reply. `permanent`: trying again will not help. `stops_all`: nor will any other call."""
+
+    def __init__(self, code: FailureCode, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+        self.permanent = code in {"bad_request", "too_large"} or self.stops_all
+
+    @property
+    def stops_all(self) -> bool:
+        return self.code in {"authentication", "billing", "permission", "unknown_model"}
+
+    @property
+    def possibly_billed(self) -> bool:
+        """True where the server may have worked although no answer reached us."""
+        return self.code in {"timeout", "connection", "server_error"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model is served. `tool` mode is for servers that ignore `output_config.format` (llama.cpp does)."""
+
+    api_key: str
+    base_url: str | None = None
+    mode: Mode = "format"
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the server says of a model; empty sets where it says nothing."""
+
+    id: str
+    lifecycle: str = "active"
+    retires_at: datetime | None = None
+    max_input_tokens: int | None = None
+    thinking: frozenset[str] = field(default_factory=frozenset)
+    effort: frozenset[str] = field(default_factory=frozenset)
+
+
+class Gateway:
+    """The Messages API through the SDK. Import and connection pool cost about a second: make one per process."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        import anthropic  # noqa: PLC0415  74 MB and a second, only where a model is really called
+
+        self._sdk = anthropic
+        self._endpoint = endpoint
+        self._client = anthropic.Anthropic(
+            api_key=endpoint.api_key,
+            base_url=endpoint.base_url,
+            max_retries=0,
+            timeout=endpoint.timeout_seconds,
+        )
+        self._facts: dict[str, ModelFacts] = {}
+
+    @property
+    def mode(self) -> Mode:
+        return self._endpoint.mode
+
+    def look_up(self, model: str) -> ModelFacts:
+        """What the server says of this model. Raises CallFailed, `unknown_model` where it does not exist or is retired."""
+        if self.mode == "tool":
+            return ModelFacts(model)
+        try:
+            info = self._client.models.retrieve(model)
+        except self._sdk.NotFoundError as error:
+            if error.type is None:  # not the API's own form: a server without a model list; the first call will tell
+                return self._facts.setdefault(model, ModelFacts(model))
+            raise self._failure(error) from error
+        except self._sdk.AnthropicError as error:
+            raise self._failure(error) from error
+        if info.lifecycle == "retired":
+            raise CallFailed("unknown_model", f"the model {model} is retired; name another one")
+        able = info.capabilities
+        facts = ModelFacts(
+            id=info.id,
+            lifecycle=info.lifecycle,
+            retires_at=getattr(info, "retires_at", None),
+            max_input_tokens=info.max_input_tokens,
+            thinking=_supported(able.thinking.types) if able else frozenset(),
+            effort=_supported(able.effort) if able else frozenset(),
+        )
+        self._facts[model] = facts
+        return facts
+
+    def ask(self, question: Question) -> Reply:
+        """One attempt. A reply of any outcome is returned, because it is paid; no reply raises CallFailed."""
+        started = time.monotonic()
+        message = self._create(self._request(question))
+        latency = round((time.monotonic() - started) * 1000)
+        text, outcome = self._read(message)
+        return _reply(message, text=text, outcome=outcome, latency_ms=latency)
+
+    def prime(self, question: Question) -> Reply:
+        """Writes the question's stable prefix into the vendor's cache without asking for an answer (max_tokens 0)."""
+        message = self._create({**self._request(question), "max_tokens": 0})
+        return _reply(message, text="", outcome="answered", latency_ms=0)
+
+    def _create(self, request: dict[str, Any]) -> Message:
+        try:
+            return cast("Message", self._client.messages.create(**request))
+        except self._sdk.AnthropicError as error:
+            raise self._failure(error) from error
+
+    def _request(self, question: Question) -> dict[str, Any]:
+        system: list[dict[str, Any]] = [{"type": "text", "text": block} for block in question.system]
+        system[-1]["cache_control"] = {"type": "ephemeral"}
+        request: dict[str, Any] = {
+            "model": question.model,
+            "max_tokens": question.max_tokens,
+            "system": system,
+            "messages": [{"role": turn.role, "content": turn.text} for turn in question.turns],
+        }
+        if self.mode == "tool":
+            schema = {"name": ANSWER_TOOL, "description": "Give the answer.", "input_schema": dict(question.schema)}
+            choice = {"type": "tool", "name": ANSWER_TOOL, "disable_parallel_tool_use": True}
+            return {**request, "tools": [schema], "tool_choice": choice}
+        output: dict[str, Any] = {"format": {"type": "json_schema", "schema": dict(question.schema)}}
+        return {**request, **self._effort(question, output)}
+
+    def _effort(self, question: Question, output: dict[str, Any]) -> dict[str, Any]:
+        """Workers think as little as the model allows, at low effort; the strong tier adaptively, at its own default."""
+        facts = self._facts.get(question.model) or self.look_up(question.model)
+        if question.agent in STRONG_AGENTS:
+            adaptive = {"thinking": {"type": "adaptive"}} if "adaptive" in facts.thinking else {}
+            return {**adaptive, "output_config": output}
+        if "low" in facts.effort:
+            output = {"effort": "low", **output}
+        least = next((kind for kind in ("disabled", "between_tools") if kind in facts.thinking), None)
+        return {**({"thinking": {"type": least}} if least else {}), "output_config": output}
+
+    def _read(self, message: Message) -> tuple[str, Outcome]:
+        """The JSON text of an answer and what the stop reason means; blocks are picked by type, never by position."""
+        outcome = OUTCOMES.get(message.stop_reason or "", "unusable")
+        text = "".join(block.text for block in message.content if block.type == "text")
+        if self.mode == "tool":
+            calls = [block.input for block in message.content if block.type == "tool_use"]
+            if message.stop_reason == "tool_use" and len(calls) == 1:
+                return json.dumps(calls[0], ensure_ascii=False, separators=(",", ":")), outcome
+            return _json_object_in(text), outcome
+        return text, "unusable" if message.stop_reason == "tool_use" else outcome
+
+    def _failure(self, error: Exception) -> CallFailed:
+        sdk = self._sdk
+        if isinstance(error, sdk.APITimeoutError):
+            return CallFailed("timeout", f"no answer within {self._endpoint.timeout_seconds:g} s")
+        if isinstance(error, sdk.APIConnectionError):
+            return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {error}")
+        if isinstance(error, sdk.APIStatusError):
+            return _status_failure(error.status_code, error.api_message or str(error), _retry_after(error.response.headers))
+        return CallFailed("authentication", f"the API key cannot be used: {error}")
+
+
+def _supported(capability: object) -> frozenset[str]:
+    """Names of the sub-capabilities that are marked as supported."""
+    values = vars(capability).items() if capability is not None else ()
+    return frozenset(name for name, value in values if getattr(value, "supported", False) is True)
+
+
+def _status_failure(status: int, message: str, retry_after: float | None) -> CallFailed:
+    codes: dict[int, FailureCode] = {
+        401: "authentication", 402: "billing", 403: "permission", 404: "unknown_model",
+        408: "timeout", 409: "server_error", 413: "too_large", 429: "rate_limited", 529: "overloaded",
+    }  # fmt: skip
+    code: FailureCode = codes.get(status) or ("server_error" if status >= 500 else "bad_request")  # noqa: PLR2004  HTTP
+    return CallFailed(code, f"HTTP {status}: {message}", retry_after=retry_after)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the server asks; the date form of the header is not used by this API."""
+    try:
+        return max(0.0, float(headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _json_object_in(text: str) -> str:
+    """The outermost braces of a text answer; small models like to talk around their JSON."""
+    start, end = text.find("{"), text.rfind("}")
+    return text[start : end + 1] if 0 <= start < end else text
+
+
+def _reply(message: Message, *, text: str, outcome: Outcome, latency_ms: int) -> Reply:
+    used = message.usage
+    written = used.cache_creation
+    hour = written.ephemeral_1h_input_tokens if written else 0
+    usage = Usage(
+        input=used.input_tokens,
+        output=used.output_tokens,
+        cache_write_5m=(used.cache_creation_input_tokens or 0) - hour,
+        cache_write_1h=hour,
+        cache_read=used.cache_read_input_tokens or 0,
+    )
+    request_id = message._request_id or ""  # noqa: SLF001  the SDK's documented name for it
+    return Reply(text, outcome, message.stop_reason or "", usage, message.model, request_id, latency_ms)
