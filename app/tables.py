@@ -1,4 +1,4 @@
-"""Every table. Constraints and indexes carry the rules; rows are appended, never edited, except where a comment says so."""
+"""Every table. Constraints and indexes carry the rules; rows are appended, never edited, except where said."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     Float,
     ForeignKey,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Numeric,
+    SmallInteger,
     Text,
     UniqueConstraint,
     func,
@@ -100,6 +102,24 @@ class Delivery(Base):
     )
 
 
+# Higher is more urgent: escalate 6, fail 5, parked 4, waiting 3, pass 2, open 1. Computed by the database, so that
+# nobody who writes a ticket can forget it; spelled as Postgres prints it, so that a migration check sees no difference.
+_URGENCY = """CASE
+    WHEN escalated THEN 6
+    WHEN review_state = 'parked'::text THEN 4
+    WHEN review_state = 'waiting_model'::text OR review_state = 'running'::text THEN 3
+    WHEN outcome = 'escalate'::text THEN 6
+    WHEN outcome = 'fail'::text THEN 5
+    WHEN outcome = 'pass'::text THEN 2
+    ELSE 1
+END"""
+# What the queue page searches: the words of id and subject, punctuation apart, so that 2041 finds INC-2041.
+SEARCHED = (
+    "to_tsvector('simple'::regconfig, "
+    "regexp_replace((external_id || ' '::text) || subject, '[^[:alnum:]]+'::text, ' '::text, 'g'::text))"
+)
+
+
 class Ticket(Base):
     """Mutable: the columns the queue page sorts and filters by, kept beside their sources in the same transaction."""
 
@@ -119,6 +139,7 @@ class Ticket(Base):
     outcome: Mapped[str | None]
     score: Mapped[Decimal | None]
     escalated: Mapped[bool] = mapped_column(server_default=text("false"))  # verdict or intake says: a person
+    urgency: Mapped[int] = mapped_column(SmallInteger, Computed(_URGENCY, persisted=True))
     sample: Mapped[bool] = mapped_column(server_default=text("false"))  # one of the tickets we ship
     created_at: Mapped[datetime] = _now()
     changed_at: Mapped[datetime] = _now()  # newest revision or verdict
@@ -126,9 +147,15 @@ class Ticket(Base):
         UniqueConstraint("connection_id", "external_id"),
         _one_of("review_state", "open", "waiting_model", "running", "done", "parked"),
         _one_of("outcome", "pass", "fail", "escalate"),
-        Index("ix_tickets_queue", text("escalated DESC"), text("changed_at DESC"), text("id DESC")),
-        Index("ix_tickets_outcome", "outcome", text("changed_at DESC"), text("id DESC")),
-        Index("ix_tickets_unfinished", "review_state", postgresql_where=text("review_state in ('waiting_model', 'running')")),
+        Index("ix_tickets_urgency", text("urgency DESC"), text("changed_at DESC"), text("id DESC")),
+        Index("ix_tickets_queue", "queue", text("urgency DESC"), text("changed_at DESC"), text("id DESC")),
+        Index(None, "connection_id", text("urgency DESC"), text("changed_at DESC"), text("id DESC")),
+        Index("ix_tickets_search", text(SEARCHED), postgresql_using="gin"),
+        Index(
+            "ix_tickets_unfinished",
+            "review_state",
+            postgresql_where=text("review_state in ('waiting_model', 'running')"),
+        ),
     )
 
 
@@ -187,7 +214,7 @@ class Run(Base):
     cache_write_5m_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     cache_write_1h_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     cache_read_tokens: Mapped[int] = mapped_column(server_default=text("0"))
-    cost_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    cost_usd: Mapped[Decimal | None]  # null: no price is known for this model; 0 for a model on this machine
     latency_ms: Mapped[int] = mapped_column(server_default=text("0"))
     recorded_at: Mapped[datetime] = _now()
     __table_args__ = (
@@ -213,7 +240,7 @@ class Triage(Base):
 
 
 class Escalation(Base):
-    """An escalation rule that applies to a ticket, with the span that shows it; on an open ticket nothing else marks it."""
+    """An escalation rule that applies to a ticket, and the span that shows it; an open ticket has no other mark."""
 
     __tablename__ = "escalations"
     id: Mapped[int] = _id()
@@ -239,7 +266,7 @@ class Verdict(Base):
     outcome: Mapped[str]
     score: Mapped[Decimal | None]
     reasons: Mapped[list[Any]]
-    cost_usd: Mapped[Decimal]
+    cost_usd: Mapped[Decimal | None]
     recorded_at: Mapped[datetime] = _now()
     __table_args__ = (
         UniqueConstraint("revision_id", "context_version", "engine_version", "panel"),
