@@ -120,6 +120,25 @@ SEARCHED = (
 )
 
 
+class Import(Base):
+    """How far one file got, by the hash of its content. Mutable: moves in the transaction that records the rows."""
+
+    __tablename__ = "imports"
+    id: Mapped[int] = _id()
+    connection_id: Mapped[int] = mapped_column(ForeignKey("connections.id"))
+    file_hash: Mapped[str]
+    file_name: Mapped[str]
+    position: Mapped[int] = mapped_column(server_default=text("0"))  # bytes of the file that are done
+    lines: Mapped[int] = mapped_column(server_default=text("0"))
+    new: Mapped[int] = mapped_column(server_default=text("0"))
+    unchanged: Mapped[int] = mapped_column(server_default=text("0"))
+    skipped: Mapped[int] = mapped_column(server_default=text("0"))
+    finished: Mapped[bool] = mapped_column(server_default=text("false"))
+    started_at: Mapped[datetime] = _now()
+    changed_at: Mapped[datetime] = _now()
+    __table_args__ = (UniqueConstraint("connection_id", "file_hash"),)
+
+
 class Ticket(Base):
     """Mutable: the columns the queue page sorts and filters by, kept beside their sources in the same transaction."""
 
@@ -141,6 +160,9 @@ class Ticket(Base):
     escalated: Mapped[bool] = mapped_column(server_default=text("false"))  # verdict or intake says: a person
     urgency: Mapped[int] = mapped_column(SmallInteger, Computed(_URGENCY, persisted=True))
     sample: Mapped[bool] = mapped_column(server_default=text("false"))  # one of the tickets we ship
+    # Of the newest state: what the source calls its time, else its receipt; then its receipt. An older one arriving late loses.
+    state_at: Mapped[datetime] = _now()
+    state_received_at: Mapped[datetime] = _now()
     created_at: Mapped[datetime] = _now()
     changed_at: Mapped[datetime] = _now()  # newest revision or verdict
     __table_args__ = (
@@ -169,6 +191,7 @@ class Revision(Base):
     intake_hash: Mapped[str]
     document: Mapped[dict[str, Any]]  # {"version": 1, "ticket": {...}, "masked": [...]}
     updated_at: Mapped[datetime | None]  # the source's word; order is this, else recorded_at
+    live: Mapped[bool] = mapped_column(server_default=text("true"))  # false: imported history, makes no observations
     recorded_at: Mapped[datetime] = _now()
     __table_args__ = (UniqueConstraint("ticket_id", "content_hash"),)
 
