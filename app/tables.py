@@ -102,24 +102,6 @@ class Delivery(Base):
     )
 
 
-# Higher is more urgent: escalate 6, fail 5, parked 4, waiting 3, pass 2, open 1. Computed by the database, so that
-# nobody who writes a ticket can forget it; spelled as Postgres prints it, so that a migration check sees no difference.
-_URGENCY = """CASE
-    WHEN escalated THEN 6
-    WHEN review_state = 'parked'::text THEN 4
-    WHEN review_state = 'waiting_model'::text OR review_state = 'running'::text THEN 3
-    WHEN outcome = 'escalate'::text THEN 6
-    WHEN outcome = 'fail'::text THEN 5
-    WHEN outcome = 'pass'::text THEN 2
-    ELSE 1
-END"""
-# What the queue page searches: the words of id and subject, punctuation apart, so that 2041 finds INC-2041.
-SEARCHED = (
-    "to_tsvector('simple'::regconfig, "
-    "regexp_replace((external_id || ' '::text) || subject, '[^[:alnum:]]+'::text, ' '::text, 'g'::text))"
-)
-
-
 class Import(Base):
     """How far one file got, by the hash of its content. Mutable: moves in the transaction that records the rows."""
 
@@ -137,6 +119,24 @@ class Import(Base):
     started_at: Mapped[datetime] = _now()
     changed_at: Mapped[datetime] = _now()
     __table_args__ = (UniqueConstraint("connection_id", "file_hash"),)
+
+
+# Higher is more urgent: escalate 6, fail 5, parked 4, waiting 3, pass 2, open 1. Computed by the database, so that
+# nobody who writes a ticket can forget it; spelled as Postgres prints it, so that a migration check sees no difference.
+_URGENCY = """CASE
+    WHEN escalated THEN 6
+    WHEN review_state = 'parked'::text THEN 4
+    WHEN review_state = 'waiting_model'::text OR review_state = 'running'::text THEN 3
+    WHEN outcome = 'escalate'::text THEN 6
+    WHEN outcome = 'fail'::text THEN 5
+    WHEN outcome = 'pass'::text THEN 2
+    ELSE 1
+END"""
+# What the queue page searches: the words of id and subject, punctuation apart, so that 2041 finds INC-2041.
+SEARCHED = (
+    "to_tsvector('simple'::regconfig, "
+    "regexp_replace((external_id || ' '::text) || subject, '[^[:alnum:]]+'::text, ' '::text, 'g'::text))"
+)
 
 
 class Ticket(Base):
@@ -160,7 +160,7 @@ class Ticket(Base):
     escalated: Mapped[bool] = mapped_column(server_default=text("false"))  # verdict or intake says: a person
     urgency: Mapped[int] = mapped_column(SmallInteger, Computed(_URGENCY, persisted=True))
     sample: Mapped[bool] = mapped_column(server_default=text("false"))  # one of the tickets we ship
-    # Of the newest state: what the source calls its time, else its receipt; then its receipt. An older one arriving late loses.
+    # Order of states: the source's `updated_at`, else receipt; then receipt. An older state that arrives late loses.
     state_at: Mapped[datetime] = _now()
     state_received_at: Mapped[datetime] = _now()
     created_at: Mapped[datetime] = _now()
