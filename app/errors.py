@@ -1,0 +1,37 @@
+"""One root. `status` is the HTTP answer, the message is for people: what happened, what is safe, what to do."""
+
+from __future__ import annotations
+
+
+class TicketqcError(Exception):
+    status = 500
+
+
+class SettingsError(TicketqcError):
+    """One line per problem."""
+
+
+class NotFound(TicketqcError):  # noqa: N818  the name says it
+    status = 404
+
+
+class VaultError(TicketqcError):
+    """The secret key is missing, damaged, or not the one that sealed this."""
+
+
+class DatabaseUnavailable(TicketqcError):  # noqa: N818
+    """Nothing was written; the same step may be tried again."""
+
+    status = 503
+
+
+class EmbeddedError(DatabaseUnavailable):
+    """The Postgres that comes with the package could not be started or stopped."""
+
+
+class DatabaseNewer(TicketqcError):  # noqa: N818
+    status = 503
+
+
+class DatabaseNotMigrated(TicketqcError):  # noqa: N818
+    status = 503
