@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
@@ -33,7 +35,11 @@ def _utc(value: object) -> object:
         raise ValueError(msg)  # noqa: TRY004  pydantic turns a ValueError into its own
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     if isinstance(moment, datetime):
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        try:
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        except OverflowError:
+            msg = "this time is out of range"
+            raise ValueError(msg) from None
     return moment
 
 
@@ -142,8 +148,7 @@ def read_ticket(raw: object) -> Ticket:
     """A decoded JSON object in either accepted form -> Ticket. Raises TicketError naming field and remedy."""
     if not isinstance(raw, Mapping):
         raise TicketError(f"a ticket must be a JSON object, not {type(raw).__name__}")
-    if "\\u0000" in json.dumps(raw, default=str):
-        raise TicketError("the ticket contains a NUL character (\\u0000); remove it at the source")
+    _refuse_unstorable(raw)
     try:
         return Ticket.model_validate(raw)
     except ValidationError as error:
@@ -151,6 +156,38 @@ def read_ticket(raw: object) -> Ticket:
         where = ".".join(str(part) for part in first["loc"]) or "ticket"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise TicketError(f"{where}: {first['msg']}{more}") from None
+
+
+MAX_DEPTH = 64  # a ticket needs about five levels; deeper is an attack on whoever reads it recursively
+_HALF = re.compile(r"[\ud800-\udfff]")
+
+
+def _values(raw: object) -> Iterator[object]:
+    """Every key and value inside, without recursion. Raises TicketError beyond MAX_DEPTH."""
+    level: list[object] = [raw]
+    for _ in range(MAX_DEPTH):
+        yield from level
+        inner: list[object] = []
+        for value in level:
+            if isinstance(value, Mapping):
+                inner += [*value.keys(), *value.values()]
+            elif isinstance(value, list | tuple):
+                inner += value
+        level = inner
+        if not level:
+            return
+    raise TicketError(f"JSON nested too deeply (more than {MAX_DEPTH} levels)")
+
+
+def _refuse_unstorable(raw: object) -> None:
+    """What neither database nor hash can hold stops at the door."""
+    for value in _values(raw):
+        if isinstance(value, str) and "\0" in value:
+            raise TicketError("the ticket contains a NUL character (\\u0000); remove it at the source")
+        if isinstance(value, str) and _HALF.search(value):
+            raise TicketError("the ticket contains half of a character (a lone surrogate); remove it at the source")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TicketError("the ticket contains a number that is not finite; remove it at the source")
 
 
 class Line(NamedTuple):
@@ -250,12 +287,28 @@ def filled_fields(ticket: Ticket) -> frozenset[str]:
 
 def parse_jsonl_line(line: str | bytes) -> Ticket:
     """One JSONL line -> Ticket; malformed JSON and wrong encodings become TicketError like any other bad field."""
+    return read_ticket(read_json(line))
+
+
+def read_json(data: str | bytes) -> Any:  # noqa: ANN401  whatever was sent
+    """JSON text -> value, without halves of characters (systems that cut texts leave them). Raises TicketError."""
     try:
-        raw = json.loads(line)
+        raw = json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise TicketError(f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+        raise TicketError(f"not UTF-8 at byte {error.start}; save or send it as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise TicketError(f"not valid JSON: {error.msg} at column {error.colno}") from None
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise TicketError(f"not valid JSON: {error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise TicketError("JSON nested too deeply") from None
-    return read_ticket(raw)
+    except TicketError:
+        raise
+    except ValueError:  # Python converts no whole number of more than 4,300 digits
+        raise TicketError("not valid JSON: a number with thousands of digits") from None
+    if [value for value in _values(raw) if isinstance(value, str) and _HALF.search(value)]:  # a list: depth is checked
+        raw = json.loads(_HALF.sub("\ufffd", json.dumps(raw, ensure_ascii=False)))
+    return raw
+
+
+def _no_constant(name: str) -> None:
+    raise TicketError(f"not valid JSON: {name} is not a number")
