@@ -35,3 +35,25 @@ class DatabaseNewer(TicketqcError):  # noqa: N818
 
 class DatabaseNotMigrated(TicketqcError):  # noqa: N818
     status = 503
+
+
+class FieldMapError(TicketqcError):
+    """One line per problem."""
+
+    status = 422
+
+
+class ConnectionRefused(TicketqcError):  # noqa: N818
+    """A connection that cannot be made, changed or used as asked."""
+
+    status = 422
+
+
+class FileUnreadable(TicketqcError):  # noqa: N818
+    """Nothing of the file was imported."""
+
+    status = 422
+
+
+class ImportBusy(TicketqcError):  # noqa: N818
+    status = 409
