@@ -1,0 +1,283 @@
+"""Rows for tests, each in one call: what a test does not name gets a plausible value."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import func, select
+
+from agents.context import Context, parse, read_folder
+from agents.masking import revise
+from agents.ticket import Ticket as TicketText
+from agents.ticket import read_ticket
+from agents.verdict import Evidence, Finding, Span
+from app.tables import (
+    Base,
+    Connection,
+    ContextVersion,
+    Delivery,
+    Escalation,
+    ModelState,
+    Release,
+    Revision,
+    Run,
+    Ticket,
+    Triage,
+    Verdict,
+)
+from app.tables import Finding as FindingRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_serial = itertools.count(1)
+Row = TypeVar("Row", bound=Base)
+
+
+def office_ticket(**changes: object) -> TicketText:
+    """A finished ticket of an office IT desk, as JSON and through the real door."""
+    number = next(_serial)
+    raw = {
+        "external_id": f"INC-{2000 + number}",
+        "source": "helpdesk",
+        "subject": "VPN drops every ten minutes",
+        "description": "Since Monday the VPN on my laptop LT-204 drops every ten minutes.\n\nI cannot work from home.",
+        "requester": "Ana Ruiz",
+        "assignee": "Sam Okoro",
+        "team": "Service desk",
+        "queue": "Network",
+        "priority": "p3",
+        "category": "network",
+        "status": "closed",
+        "created_at": "2026-11-20T08:00:00Z",
+        "closed_at": "2026-11-20T11:30:00Z",
+        "entries": [
+            {
+                "author": "Sam Okoro",
+                "author_role": "agent",
+                "visibility": "internal",
+                "at": "2026-11-20T09:10:00Z",
+                "body": "The client certificate of LT-204 expired on Sunday.\nRenewed it and restarted the client.",
+                "minutes": 15,
+                "billable": True,
+            },
+            {
+                "author": "Ana Ruiz",
+                "author_role": "requester",
+                "at": "2026-11-20T11:20:00Z",
+                "body": "Works now, thank you.",
+            },
+        ],
+        "resolution": {"code": "Fixed", "note": "Renewed the client certificate."},
+    }
+    return read_ticket({**raw, **changes})
+
+
+def make_connection(
+    session: Session, *, name: str = "helpdesk", scheme: str = "standard", **columns: object
+) -> Connection:
+    """The connection of that name, made where it is not there yet."""
+    found = session.scalar(select(Connection).where(Connection.name == name))
+    if found is not None:
+        return found
+    return _added(session, Connection(name=name, scheme=scheme, options=columns.pop("options", {}), **columns))
+
+
+@functools.cache
+def shipped_context() -> Context:
+    """The context files of this repository."""
+    return parse(read_folder(REPOSITORY / "context"))
+
+
+def make_context(session: Session, *, context: Context | None = None, release: bool = True) -> Context:
+    """A context version in the database, by default the files this repository ships, in force."""
+    context = context or shipped_context()
+    if session.get(ContextVersion, context.version) is None:
+        documents = {"version": 1, "files": dict(context.files)}
+        _added(session, ContextVersion(version=context.version, documents=documents))
+        if release:
+            _added(session, Release(context_version=context.version, note="first start"))
+    return context
+
+
+def make_delivery(session: Session, *, connection: Connection | None = None, **columns: object) -> Delivery:
+    connection = connection or make_connection(session)
+    columns.setdefault("key", f"msg_{next(_serial)}")
+    columns.setdefault("body", b"sealed")
+    return _added(session, Delivery(connection_id=connection.id, **columns))
+
+
+def make_ticket(
+    session: Session,
+    *,
+    connection: Connection | None = None,
+    text: TicketText | None = None,
+    **columns: object,
+) -> Ticket:
+    """A ticket with its first revision; `columns` are columns of the ticket's row."""
+    connection = connection or make_connection(session)
+    text = text or office_ticket()
+    shown = {name: getattr(text, name) for name in ("external_id", "subject", "queue", "assignee", "status")}
+    ticket = _added(session, Ticket(connection_id=connection.id, **{**shown, **columns}))
+    make_revision(session, ticket, text=text)
+    return ticket
+
+
+def make_revision(session: Session, ticket: Ticket, *, text: TicketText | None = None, **columns: object) -> Revision:
+    """A newer state of a ticket; the ticket's row now points at it."""
+    revised = revise(text or office_ticket(external_id=ticket.external_id))
+    document = {"version": 1, **revised.model_dump(mode="json", by_alias=True)}
+    revision = _added(
+        session,
+        Revision(
+            ticket_id=ticket.id,
+            content_hash=revised.hash,
+            intake_hash=revised.intake_hash,
+            document=document,
+            updated_at=revised.ticket.updated_at,
+            **columns,
+        ),
+    )
+    ticket.revision_id = revision.id
+    session.flush()
+    return revision
+
+
+def finding(criterion: str, result: str = "met", **values: object) -> Finding:
+    """A judged finding; `quoted=(line, start, quote)` gives it verified evidence."""
+    if quoted := values.pop("quoted", None):
+        line, start, quote = quoted
+        evidence = Evidence(line, quote, (Span(line, start, start + len(quote)),))
+        values = {"evidence": (evidence,), "evidence_status": "verified", **values}
+    return Finding(criterion, values.pop("kind", "judged"), result, **values)  # type: ignore[arg-type]  # words in tests
+
+
+def make_verdict(
+    session: Session,
+    revision: Revision,
+    *,
+    outcome: str = "pass",
+    score: float | None = 100.0,
+    findings: Sequence[Finding] = (),
+    **columns: object,
+) -> Verdict:
+    """A verdict with its findings; on the newest revision the ticket's row carries it as a review would leave it."""
+    context = make_context(session)
+    values = {
+        "context_version": context.version,
+        "engine_version": 1,
+        "panel": "claude-haiku-5-5",
+        "demonstration": False,
+        "reasons": ["everything that applies is met"],
+        "cost_usd": Decimal("0.00041"),
+        **columns,
+    }
+    exact = None if score is None else Decimal(str(score))
+    verdict = _added(session, Verdict(revision_id=revision.id, outcome=outcome, score=exact, **values))
+    for found in findings:
+        _added(session, _finding_row(verdict, found, text_hash=context.rubric[found.criterion].text_hash))
+    ticket = session.get_one(Ticket, revision.ticket_id)
+    if ticket.revision_id == revision.id:
+        ticket.verdict_id, ticket.outcome, ticket.score = verdict.id, outcome, exact
+        ticket.review_state, ticket.escalated = "done", outcome == "escalate"
+        session.flush()
+    return verdict
+
+
+def _finding_row(verdict: Verdict, found: Finding, *, text_hash: str) -> FindingRow:
+    cited = [{"line": e.line, "quote": e.quote, "spans": [list(span) for span in e.spans]} for e in found.evidence]
+    return FindingRow(
+        verdict_id=verdict.id,
+        criterion=found.criterion,
+        text_hash=text_hash,
+        kind=found.kind,
+        result=found.result,
+        reason=found.reason,
+        evidence=cited,
+        absent=found.absent,
+        evidence_status=found.evidence_status,
+    )
+
+
+def make_run(session: Session, *, revision: Revision | None = None, **columns: object) -> Run:
+    """One answered model call."""
+    values = {
+        "reply_key": f"key-{next(_serial)}",
+        "agent": "qc",
+        "purpose": "review",
+        "repetition": 0,
+        "context_version": make_context(session).version,
+        "agent_hash": "a" * 64,
+        "model": "claude-haiku-5-5",
+        "answered_by": "claude-haiku-5-5-20261001",
+        "outcome": "answered",
+        "stop_reason": "end_turn",
+        "reply": "{}",
+        "replied": True,
+        "input_tokens": 812,
+        "output_tokens": 348,
+        "cache_read_tokens": 4710,
+        "cost_usd": Decimal("0.000412"),
+        "latency_ms": 2140,
+        **columns,
+    }
+    return _added(session, Run(revision_id=revision.id if revision else None, **values))
+
+
+def make_triage(session: Session, revision: Revision, **columns: object) -> Triage:
+    answer = {
+        "version": 1,
+        "category": "network",
+        "priority": "p3",
+        "fields": {
+            "problem": {
+                "state": "present",
+                "evidence": {"line": 7, "quote": "the VPN on my laptop", "spans": [[7, 13, 33]]},
+            },
+            "affected": {
+                "state": "present",
+                "evidence": {"line": 7, "quote": "my laptop LT-204", "spans": [[7, 24, 40]]},
+            },
+            "impact": {"state": "present", "evidence": {"line": 8, "quote": "I cannot work", "spans": [[8, 0, 13]]}},
+            "contact": {"state": "missing", "evidence": None},
+        },
+        "rules": [],
+        "ask": ["How can we reach you while the VPN is down?"],
+    }
+    values = {"agent_hash": "a" * 64, "model": "claude-haiku-5-5", "answer": answer, **columns}
+    pins = {"ticket_id": revision.ticket_id, "revision_id": revision.id, "intake_hash": revision.intake_hash}
+    return _added(session, Triage(**pins, **values))
+
+
+def make_escalation(session: Session, revision: Revision, **columns: object) -> Escalation:
+    """An escalation rule that applies; the ticket's row is marked as intake would mark it."""
+    values = {"rule": "security_incident", "agent": "triage", "evidence": [], **columns}
+    session.get_one(Ticket, revision.ticket_id).escalated = True
+    return _added(session, Escalation(ticket_id=revision.ticket_id, revision_id=revision.id, **values))
+
+
+def make_model_state(session: Session, *, role: str = "worker", **columns: object) -> ModelState:
+    """What the model of a role is doing; replaces what was there."""
+    values = {
+        "model": "claude-haiku-5-5",
+        "state": "ready",
+        "demonstration": False,
+        "progress": None,
+        "detail": "",
+        "changed_at": func.clock_timestamp(),
+        **columns,
+    }
+    return session.merge(ModelState(role=role, **values))
+
+
+def _added(session: Session, row: Row) -> Row:
+    session.add(row)
+    session.flush()
+    return row
