@@ -1,0 +1,131 @@
+"""Jobs as rows: the only file that knows procrastinate's tables. A job is written inside its cause's transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from sqlalchemy.orm import Session
+
+SCHEMA = "procrastinate"  # out of the way of our own tables
+
+TaskName = Literal["intake", "triage", "review", "resume", "retention"]
+
+
+class Task(NamedTuple):
+    """The row ids a task is called with, and how early it runs among what waits (higher first)."""
+
+    arguments: frozenset[str]
+    priority: int
+
+
+# Short jobs that make work go before the long ones that wait on a model: a thousand reviews must not delay a webhook.
+TASKS: Mapping[TaskName, Task] = {
+    "resume": Task(frozenset(), priority=3),
+    "retention": Task(frozenset(), priority=3),
+    "intake": Task(frozenset({"delivery_id"}), priority=2),
+    "triage": Task(frozenset({"revision_id"}), priority=1),
+    "review": Task(frozenset({"revision_id"}), priority=0),
+}
+
+# Not procrastinate's own `defer`: where a job waits already it raises from a unique violation, which would end the
+# caller's transaction. On conflict we update rather than do nothing, so that the waiting job's row is locked until we
+# commit: no worker can start it (fetching skips locked rows) and be done before what we wrote for it can be seen.
+_ENQUEUE = text("""
+    insert into procrastinate.procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args)
+    values ('default', :task, :priority, :lock, :once, cast(:args as jsonb))
+    on conflict (queueing_lock) where status = 'todo' do update set queueing_lock = excluded.queueing_lock
+""")
+
+
+def enqueue(
+    session: Session, task: TaskName, *, lock: str | None = None, once: str | None = None, **arguments: int
+) -> None:
+    """The job is there if and only if the caller's transaction commits.
+
+    Jobs with the same `lock` never run at once; while one with the same `once` waits, another is not written.
+    """
+    known = TASKS.get(task)
+    if known is None:
+        raise LookupError(f"no task is called {task!r}; there are {', '.join(TASKS)}")
+    if known.arguments != arguments.keys():
+        raise TypeError(f"task {task!r} takes {sorted(known.arguments)}, not {sorted(arguments)}")
+    row = {"task": task, "priority": known.priority, "lock": lock, "once": once, "args": json.dumps(arguments)}
+    session.execute(_ENQUEUE, row)
+
+
+class Lost(NamedTuple):
+    """A job whose worker died under it, and how often it has been tried by now."""
+
+    id: int
+    task: str
+    arguments: dict[str, Any]
+    attempts: int
+
+
+# A job taken back loses its `once` key: another with the same key may wait by now, and the index allows one.
+_TAKE_BACK = """
+    update procrastinate.procrastinate_jobs job
+    set status = 'todo', worker_id = null, scheduled_at = null, queueing_lock = null, attempts = attempts + :tried
+    where job.status = 'doing' and {which}
+    returning job.id, job.task_name, job.args, job.attempts
+"""
+_TAKE_BACK_DEAD = text(
+    _TAKE_BACK.format(
+        which="""not exists (
+            select from procrastinate.procrastinate_workers worker
+            where worker.id = job.worker_id and worker.last_heartbeat > now() - cast(:silence as interval))"""
+    )
+)
+_TAKE_BACK_OWN = text(_TAKE_BACK.format(which="job.worker_id = :worker"))
+_TAKE_BACK_THESE = text(_TAKE_BACK.format(which="job.worker_id = :worker and job.id = any(:ids)"))
+
+
+def take_back_from_dead(session: Session, *, silence: timedelta) -> list[Lost]:
+    """Running jobs of workers without a heartbeat for `silence` wait again, tried once more."""
+    return [Lost(*row) for row in session.execute(_TAKE_BACK_DEAD, {"tried": 1, "silence": silence})]
+
+
+def release(session: Session, *, worker: int, jobs: frozenset[int] | None = None) -> list[Lost]:
+    """Running jobs of this live worker (all, or these) wait again, not counted as a try."""
+    if jobs is None:
+        rows = session.execute(_TAKE_BACK_OWN, {"tried": 0, "worker": worker})
+    else:
+        rows = session.execute(_TAKE_BACK_THESE, {"tried": 0, "worker": worker, "ids": sorted(jobs)})
+    return [Lost(*row) for row in rows]
+
+
+def held(session: Session, *, worker: int) -> frozenset[int]:
+    """The jobs that are marked as running in this worker."""
+    statement = "select id from procrastinate.procrastinate_jobs where status = 'doing' and worker_id = :worker"
+    return frozenset(session.scalars(text(statement), {"worker": worker}))
+
+
+def drop_once(session: Session, *, job: int) -> None:
+    """This job will wait again although another with its `once` key may wait."""
+    statement = "update procrastinate.procrastinate_jobs set queueing_lock = null where id = :job"
+    session.execute(text(statement), {"job": job})
+
+
+def fail(session: Session, *, job: int) -> None:
+    """This waiting job ends without success and is kept for people to see."""
+    statement = "update procrastinate.procrastinate_jobs set status = 'failed' where id = :job and status = 'todo'"
+    session.execute(text(statement), {"job": job})
+
+
+def delete_finished(session: Session, *, older_than: timedelta) -> int:
+    """Jobs that ended that long ago are gone, with their events; returns how many."""
+    statement = """
+        delete from procrastinate.procrastinate_jobs job
+        where status in ('succeeded', 'failed', 'cancelled', 'aborted') and not exists (
+            select from procrastinate.procrastinate_events event
+            where event.job_id = job.id and event.at > now() - cast(:age as interval))
+        returning job.id
+    """
+    return len(session.execute(text(statement), {"age": older_than}).all())
