@@ -1,0 +1,94 @@
+"""From a reply's text to a value: validation, one repair turn, and the failure code where even that does not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agents.observation import Code
+from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
+
+T = TypeVar("T")
+Shape = TypeVar("Shape", bound=BaseModel)
+
+FAILURES: Mapping[Outcome, Code] = {
+    "truncated": "truncated",
+    "refused": "refusal",
+    "context_exceeded": "context_exceeded",
+    "unusable": "invalid_answer",
+}
+_REPAIR: Mapping[Purpose, Purpose] = {"review": "repair", "second": "second_repair"}
+
+
+class InvalidAnswer(ValueError):
+    """An answer that does not have the shape that was asked for; the message tells the model what to mend."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """No usable answer after everything that is allowed was tried. `detail` is for people."""
+
+    code: Code
+    detail: str
+
+
+def closed_object(**properties: object) -> dict[str, Any]:
+    """A JSON schema object in which every property is required and no other is allowed."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def parse(text: str, shape: type[Shape]) -> Shape:
+    """JSON text -> the given closed shape. Raises InvalidAnswer."""
+    try:
+        return shape.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidAnswer(_first_problem(error)) from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the answer"
+    return f"{where}: {first['msg']}"
+
+
+def answered(ask: Ask, question: Question, read: Callable[[str], T]) -> T | Failed:
+    """Asks, reads the answer, and asks once more with the mistake named where it cannot be read."""
+    reply = ask(question)
+    if reply.outcome != "answered":
+        return _failed(reply)
+    try:
+        return read(reply.text)
+    except InvalidAnswer as mistake:
+        return _repaired(ask, question, read, reply=reply, mistake=mistake)
+
+
+def _repaired(
+    ask: Ask, question: Question, read: Callable[[str], T], *, reply: Reply, mistake: InvalidAnswer
+) -> T | Failed:
+    remark = f"That answer cannot be used: {mistake}. Give the whole answer again, in the form that was asked for."
+    turns = (*question.turns, Turn("assistant", reply.text or "(nothing)"), Turn("user", remark))
+    second = ask(replace(question, purpose=_REPAIR[question.purpose], turns=turns))
+    if second.outcome != "answered":
+        return _failed(second)
+    try:
+        return read(second.text)
+    except InvalidAnswer as still:
+        return Failed("invalid_answer", f"invalid answer, also after a second try: {still}")
+
+
+def _failed(reply: Reply) -> Failed:
+    words = {
+        "truncated": "the model's answer was cut off",
+        "refused": "the model refused to answer",
+        "context_exceeded": "the ticket did not fit into the model",
+        "unusable": f"the model stopped without an answer ({reply.stop_reason or 'no reason given'})",
+    }
+    return Failed(FAILURES[reply.outcome], words[reply.outcome])

@@ -1,0 +1,256 @@
+"""`ticketqc review FILE`: judges the tickets of a file without a server or a database.
+
+1. Read the file; rows that cannot be read are reported by line and skipped.
+2. Read the context from disk; it must lint without errors.
+3. Open the model, and warm the vendor's cache for both agents at once.
+4. Judge every ticket, many at a time; each paid reply is in the journal before it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+from agents import qc, triage
+from agents.context import Context, ContextError, lint, parse, read_folder
+from agents.gateway import CallFailed
+from agents.judge import Judgement, Panel, judge
+from agents.masking import revise
+from agents.prices import cost
+from agents.question import Ask, NonceFor, Purpose, Question, Reply, Usage
+from agents.ticket import Revision, Ticket, TicketError, parse_jsonl_line, supplied_fields
+from app.asking import Store
+from app.errors import TicketqcError
+from app.models import Ready, explain
+
+SECOND_SHARE = 0.2  # at most this share of tickets gets a second run
+SECOND_PURPOSES: frozenset[Purpose] = frozenset({"second", "second_repair"})
+
+
+class ReviewError(TicketqcError):
+    """The file cannot be reviewed; the message says why and what to do."""
+
+
+class BadRow(NamedTuple):
+    line: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The readable tickets of a file in its order, and the rows that were skipped."""
+
+    tickets: tuple[Ticket, ...]
+    bad_rows: tuple[BadRow, ...]
+
+
+@dataclass
+class Spending:
+    """What replies cost; `unpriced` counts replies whose model has no price in the book."""
+
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: Decimal = Decimal(0)
+    replies: int = 0
+    reused: int = 0
+    unpriced: int = 0
+
+    def add(self, reply: Reply, *, reused: bool, price: Decimal | None) -> None:
+        self.replies += 1
+        self.reused += reused
+        if reused:
+            return
+        self.usage = _sum_usage((self.usage, reply.usage))
+        if price is None:
+            self.unpriced += 1
+        else:
+            self.cost_usd += price
+
+    @property
+    def known_cost(self) -> Decimal | None:
+        return None if self.unpriced else self.cost_usd
+
+    def __iadd__(self, other: Spending) -> Spending:
+        self.usage = _sum_usage((self.usage, other.usage))
+        self.cost_usd += other.cost_usd
+        self.replies += other.replies
+        self.reused += other.reused
+        self.unpriced += other.unpriced
+        return self
+
+
+def _sum_usage(parts: Sequence[Usage]) -> Usage:
+    return Usage(**{name: sum(getattr(part, name) for part in parts) for name in Usage.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """One ticket's judgement, or why there is none. `first` is triage and the first QC run, `second` the second run."""
+
+    ticket: Ticket
+    judgement: Judgement | None
+    problem: str
+    models: tuple[str, ...]
+    first: Spending
+    second: Spending
+
+
+@dataclass(frozen=True)
+class Report:
+    reviewed: tuple[Reviewed, ...]
+    bad_rows: tuple[BadRow, ...]
+    context: Context
+    model: str  # empty: none
+    demonstration: bool
+    priming: Spending
+    seconds: float  # from the first request to the last verdict
+
+
+def read_tickets(path: Path) -> Batch:
+    """The tickets of a JSONL file. Raises ReviewError where there is nothing to review."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ReviewError(f"cannot read {path}: {error.strerror}") from error
+    tickets: list[Ticket] = []
+    bad: list[BadRow] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            tickets.append(parse_jsonl_line(line.removeprefix(b"\xef\xbb\xbf")))
+        except TicketError as error:
+            bad.append(BadRow(number, str(error)))
+    if not tickets:
+        shown = "; ".join(f"line {row.line}: {row.problem}" for row in bad[:3])
+        raise ReviewError(f"no ticket can be read from {path}" + (f": {shown}" if bad else ": the file is empty"))
+    return Batch(tuple(tickets), tuple(bad))
+
+
+def read_context(folder: Path) -> Context:
+    """The context files on disk. Raises ReviewError with every lint error, by file and line."""
+    try:
+        files = read_folder(folder)
+        if errors := [str(problem) for problem in lint(files) if problem.severity == "error"]:
+            raise ReviewError("the context files have errors:\n" + "\n".join(errors))
+        return parse(files)
+    except ContextError as error:
+        raise ReviewError(f"the context files have errors:\n{error}") from error
+
+
+class _SecondBudget:
+    """Grants at most a fixed number of second runs, whoever asks first."""
+
+    def __init__(self, tickets: int) -> None:
+        self._left = math.floor(tickets * SECOND_SHARE)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> bool:
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """Judges the tickets of one file. `ready` None: no model, checks only."""
+
+    context: Context
+    ready: Ready | None
+    store: Store
+    nonce_for: NonceFor
+    today: date  # chooses the price
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def review(
+        self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None
+    ) -> Report:
+        """Raises ReviewError where no call can succeed (key, billing, model); replies so far are kept."""
+        supplied = supplied_fields(batch.tickets)
+        allow_second = _SecondBudget(len(batch.tickets))
+        revisions = [revise(ticket) for ticket in batch.tickets]
+
+        def one(revision: Revision) -> Reviewed:
+            reviewed = self._review(revision, supplied=supplied, allow_second=allow_second)
+            on_done()
+            return reviewed
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="review") as pool:
+            priming = self._prime(pool, revisions[0])
+            reviewed = tuple(pool.map(one, revisions))
+        return Report(
+            reviewed=reviewed,
+            bad_rows=batch.bad_rows,
+            context=self.context,
+            model=self.ready.model if self.ready else "",
+            demonstration=self.ready.demonstration if self.ready else False,
+            priming=priming,
+            seconds=time.monotonic() - started,
+        )
+
+    def _prime(self, pool: ThreadPoolExecutor, revision: Revision) -> Spending:
+        """Both agents' prefixes into the vendor's cache, in parallel."""
+        spending = Spending()
+        if (ready := self.ready) is None:
+            return spending
+        asked = (
+            triage.question(revision, self.context, model=ready.model, nonce_for=self.nonce_for),
+            qc.question(revision, self.context, model=ready.model, nonce_for=self.nonce_for, triage=None),
+        )
+        try:
+            replies = list(pool.map(lambda question: ready.asking.prime(question, self.store), asked))
+        except CallFailed as failure:
+            raise _stopped(failure, ready.model) from failure
+        for reply in replies:
+            if reply is not None:
+                spending.add(reply, reused=False, price=self._price(ready, reply))
+        return spending
+
+    def _review(
+        self, revision: Revision, *, supplied: frozenset[str], allow_second: Callable[[], bool]
+    ) -> Reviewed:
+        first, second = Spending(), Spending()
+        models: set[str] = set()
+        panel = None
+        if (ready := self.ready) is not None:
+            ask = self._accounted(ready, first=first, second=second, models=models)
+            panel = Panel(ready.model, ask, self.nonce_for, ready.token_limit, allow_second)
+        judgement, problem = None, ""
+        try:
+            judgement = judge(revision, self.context, supplied=supplied, panel=panel)
+        except CallFailed as failure:
+            if failure.stops_all and ready is not None:
+                self.stop.set()
+                raise _stopped(failure, ready.model) from failure
+            problem = f"not judged: {failure}"
+        return Reviewed(revision.ticket, judgement, problem, tuple(sorted(models)), first, second)
+
+    def _accounted(self, ready: Ready, *, first: Spending, second: Spending, models: set[str]) -> Ask:
+        """The model, with every reply of one ticket booked on the first or the second run."""
+
+        def ask(question: Question) -> Reply:
+            if self.stop.is_set():
+                raise CallFailed("connection", "stopped")
+            asked = ready.asking.ask(question, self.store)
+            spending = second if question.purpose in SECOND_PURPOSES else first
+            spending.add(asked.reply, reused=asked.reused, price=self._price(ready, asked.reply))
+            models.add(ready.model if ready.demonstration else asked.reply.model)
+            return asked.reply
+
+        return ask
+
+    def _price(self, ready: Ready, reply: Reply) -> Decimal | None:
+        """US$ of a reply; a model on this machine costs nothing."""
+        return Decimal(0) if ready.demonstration else cost(ready.model, reply.usage, on=self.today)
+
+
+def _stopped(failure: CallFailed, model: str) -> ReviewError:
+    return ReviewError(f"{explain(failure, model)} Replies received so far are kept and will not be paid again.")

@@ -1,0 +1,223 @@
+"""A report of `review FILE` as JSON for programs and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from agents.question import Usage
+from agents.triage import Triage
+from agents.verdict import VALUES, Evidence, Finding
+from app.review_file import Report, Reviewed, Spending
+
+MARKS: Mapping[str, tuple[str, str]] = {
+    "pass": ("✓ pass", "green"),
+    "fail": ("✗ fail", "red"),
+    "escalate": ("! escalate", "yellow"),
+}
+
+
+def as_json(report: Report, *, startup_seconds: float) -> dict[str, Any]:
+    """The whole report; money as numbers in US$, null where a price is not known."""
+    return {
+        "tickets": [_ticket(reviewed) for reviewed in report.reviewed],
+        "totals": totals(report, startup_seconds=startup_seconds),
+        "skipped_rows": [{"line": row.line, "problem": row.problem} for row in report.bad_rows],
+    }
+
+
+def _ticket(reviewed: Reviewed) -> dict[str, Any]:
+    judgement = reviewed.judgement
+    verdict = judgement.verdict if judgement else None
+    return {
+        "external_id": reviewed.ticket.external_id,
+        "verdict": verdict.outcome if verdict else None,
+        "score": _rounded(verdict.score) if verdict else None,
+        "reasons": list(verdict.reasons) if verdict else [reviewed.problem],
+        "triage": triage_json(judgement.triage) if judgement and judgement.triage else None,
+        "findings": [finding_json(finding) for finding in judgement.findings] if judgement else [],
+        "observations": [
+            {"observer": seen.observer, "agent": seen.agent, "code": seen.code, "subject": seen.subject}
+            for seen in (judgement.observations if judgement else ())
+        ],
+        "models": list(reviewed.models),
+        "second_run": judgement.second_run if judgement else False,
+        "cost_usd": _money(_both(reviewed).known_cost),
+    }
+
+
+def _both(reviewed: Reviewed) -> Spending:
+    total = Spending()
+    total += reviewed.first
+    total += reviewed.second
+    return total
+
+
+def triage_json(triage: Triage) -> dict[str, Any]:
+    return {
+        "category": triage.category,
+        "priority": triage.priority,
+        "fields": {
+            name: {"state": field.state, "evidence": [_evidence(field.evidence)] if field.evidence else []}
+            for name, field in triage.fields.items()
+        },
+        "rules": [{"rule": hit.rule, "evidence": [_evidence(hit.evidence)]} for hit in triage.rules],
+        "ask": list(triage.ask),
+    }
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "criterion": finding.criterion,
+        "kind": finding.kind,
+        "result": finding.result,
+        "evidence": [_evidence(evidence) for evidence in finding.evidence],
+        "absent": finding.absent,
+        "evidence_status": finding.evidence_status,
+        "reason": finding.reason,
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    return {"line": evidence.line, "quote": evidence.quote}
+
+
+def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
+    """Counts, tokens and cost of the whole run; second runs stand on their own line and in the total."""
+    first, second = Spending(), Spending()
+    first += report.priming
+    for reviewed in report.reviewed:
+        first += reviewed.first
+        second += reviewed.second
+    everything = Spending()
+    everything += first
+    everything += second
+    outcomes = [r.judgement.verdict.outcome if r.judgement else "not_judged" for r in report.reviewed]
+    decided = outcomes.count("pass") + outcomes.count("fail")
+    cost = everything.known_cost
+    return {
+        "tickets": len(outcomes),
+        "passed": outcomes.count("pass"),
+        "failed": outcomes.count("fail"),
+        "escalated": outcomes.count("escalate"),
+        "not_judged": outcomes.count("not_judged"),
+        "skipped_rows": len(report.bad_rows),
+        "pass_rate": round(outcomes.count("pass") / decided, 4) if decided else None,
+        "tokens": _tokens(everything.usage),
+        "cache_hit_rate": _hit_rate(everything.usage),
+        "cost_usd": _money(cost),
+        "cost_first_usd": _money(first.known_cost),
+        "cost_second_runs_usd": _money(second.known_cost),
+        "cost_per_ticket_usd": _money(cost / len(outcomes)) if cost is not None else None,
+        "second_runs": sum(1 for r in report.reviewed if r.judgement and r.judgement.second_run),
+        "replies_reused": everything.reused,
+        "seconds": round(report.seconds, 3),
+        "startup_seconds": round(startup_seconds, 3),
+        "model": report.model or None,
+        "demonstration": report.demonstration,
+        "context_version": report.context.version,
+    }
+
+
+def _tokens(usage: Usage) -> dict[str, int]:
+    return {
+        "input": usage.input,
+        "cache_write": usage.cache_write_5m + usage.cache_write_1h,
+        "cache_read": usage.cache_read,
+        "output": usage.output,
+    }
+
+
+def _hit_rate(usage: Usage) -> float | None:
+    """Share of all input tokens that came out of the vendor's cache."""
+    total = usage.input + usage.cache_write_5m + usage.cache_write_1h + usage.cache_read
+    return round(usage.cache_read / total, 4) if total else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+def _money(value: Decimal | None) -> float | None:
+    return None if value is None else float(round(value, 9))
+
+
+def print_report(report: Report, console: Console, *, startup_seconds: float) -> None:
+    console.print(_table(report))
+    console.print(_summary(report, totals(report, startup_seconds=startup_seconds)))
+
+
+def _table(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ticket", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("score", justify="right")
+    table.add_column("what decided it", ratio=1)
+    table.add_column("worst criterion")
+    table.add_column("cost $", justify="right", no_wrap=True)
+    for reviewed in report.reviewed:
+        table.add_row(*_row(reviewed, report))
+    return table
+
+
+def _row(reviewed: Reviewed, report: Report) -> tuple[Text | str, ...]:
+    """Everything that came out of a ticket is Text, so that markup in it stays text."""
+    ticket = Text(reviewed.ticket.external_id)
+    judgement = reviewed.judgement
+    if judgement is None:
+        return ticket, Text("- not judged", "dim"), "-", Text(reviewed.problem), "", ""
+    verdict = judgement.verdict
+    score = "-" if verdict.score is None else f"{verdict.score:.0f}"
+    reason = Text(verdict.reasons[0] if verdict.reasons else "")
+    cost = _both(reviewed).known_cost
+    money = "?" if cost is None else f"{cost:.5f}"
+    return ticket, Text(*MARKS[verdict.outcome]), score, reason, Text(_worst(judgement.findings, report)), money
+
+
+def _worst(findings: tuple[Finding, ...], report: Report) -> str:
+    """Title of the criterion that cost the most, critical ones first; empty where nothing was lost."""
+    rubric = report.context.rubric
+    lost = [
+        (rubric[f.criterion].critical, rubric[f.criterion].weight * (1 - VALUES[f.result]), rubric[f.criterion].title)
+        for f in findings
+        if f.result in {"partly", "not_met"}
+    ]
+    return max(lost, default=(False, 0.0, ""))[2]
+
+
+def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
+    tokens = sums["tokens"]
+    rate = "none decided" if sums["pass_rate"] is None else f"{sums['pass_rate']:.0%} of those decided"
+    hit = "-" if sums["cache_hit_rate"] is None else f"{sums['cache_hit_rate']:.0%}"
+    lines = [
+        f"\n{sums['tickets']} tickets: {sums['passed']} pass, {sums['failed']} fail, {sums['escalated']} escalate"
+        + (f", {sums['not_judged']} not judged" if sums["not_judged"] else "")
+        + f" (pass rate {rate})",
+        f"tokens: {tokens['input']:,} in, {tokens['cache_read']:,} from cache, {tokens['cache_write']:,} cached, "
+        f"{tokens['output']:,} out; cache hit rate {hit}; {sums['replies_reused']} replies reused",
+        _cost_line(sums),
+        f"{sums['seconds']:.1f} s (start-up {sums['startup_seconds']:.1f} s)",
+        f"judged by {_judge(report)}, context {report.context.version[:12]}",
+    ]
+    lines += [f"skipped line {row.line}: {row.problem}" for row in report.bad_rows]
+    return Group(*(Text(line) for line in lines))
+
+
+def _cost_line(sums: Mapping[str, Any]) -> str:
+    if sums["cost_usd"] is None:
+        return "cost: not known, because the price book does not list this model"
+    return (
+        f"cost ${sums['cost_usd']:.5f}, ${sums['cost_per_ticket_usd']:.6f} a ticket; "
+        f"of it {sums['second_runs']} second runs ${sums['cost_second_runs_usd']:.5f}"
+    )
+
+
+def _judge(report: Report) -> str:
+    if not report.model:
+        return "no model: checks only, judged criteria are not scored"
+    return f"{report.model}, a demonstration model: no claim of quality" if report.demonstration else report.model
