@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
@@ -97,6 +97,18 @@ class StatusChange(_Frozen):
     from_: Text = Field(default="", alias="from")
     to: Text = ""
 
+    @property
+    def was_finished(self) -> bool:
+        return self.from_.strip().lower() in _FINISHED_WORDS
+
+    @property
+    def is_finished(self) -> bool:
+        return self.to.strip().lower() in _FINISHED_WORDS
+
+
+# Events keep the source's own words; these are what ticketing systems call a ticket that is done.
+_FINISHED_WORDS = frozenset({"resolved", "closed", "solved", "done", "completed", "complete", "finished"})
+
 
 class Ticket(_Frozen):
     """What the ticketing system holds, in our words. `extra` is kept for people and never shown to a model."""
@@ -128,12 +140,15 @@ class Ticket(_Frozen):
         if not isinstance(raw, Mapping):
             return raw
         known = dict(raw)
-        if "entries" not in known and "thread" in known:
+        if known.get("entries") is None and "thread" in known:
             known["entries"] = known.pop("thread")
         for name in ("entries", "events"):
             known[name] = known.get(name) or ()
         if isinstance(known.get("resolution"), str):
             known["resolution"] = {"note": known["resolution"]} if known["resolution"] else None
+        if not isinstance(known.get("extra") or {}, Mapping):
+            msg = "extra must be an object"
+            raise ValueError(msg)  # noqa: TRY004  pydantic turns a ValueError into its own
         extra = dict(known.get("extra") or {})
         for name in [name for name in known if name not in cls.model_fields]:
             extra[name] = known.pop(name)
@@ -142,6 +157,17 @@ class Ticket(_Frozen):
     @property
     def finished(self) -> bool:
         return self.status in FINISHED
+
+    @property
+    def crossings(self) -> tuple[StatusChange, ...]:
+        """The changes of status between unfinished and finished, either way."""
+        return tuple(event for event in self.events if event.was_finished != event.is_finished)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When work ended: the last change into a finished status where events tell, else `closed_at`."""
+        ended = [event.at for event in self.crossings if event.is_finished and event.at is not None]
+        return max(ended) if ended else self.closed_at
 
 
 def read_ticket(raw: object) -> Ticket:
@@ -210,22 +236,43 @@ class Masked(NamedTuple):
 FIELD_LINES = ("requester", "team", "queue", "category", "priority")
 
 
-def _lines(ticket: Ticket, *, thread: bool) -> Iterable[tuple[str, str]]:
-    yield "subject", ticket.subject
+_BREAK = re.compile("[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")  # where str.splitlines splits
+
+
+class Piece(NamedTuple):
+    """One text of a ticket as it is cited: a label that we add, the text, and whether it is one line by nature."""
+
+    part: str
+    text: str
+    label: str = ""
+    one_line: bool = False
+
+    def lines(self) -> list[tuple[int, str]]:
+        """Each line with where in `text` it starts. A break inside a one-line text becomes a space.
+
+        Otherwise a subject could pass off its second half as another, numbered line.
+        """
+        if self.one_line:
+            return [(-len(self.label), self.label + _BREAK.sub(" ", self.text))]
+        found, position = [], 0
+        for whole in self.text.splitlines(keepends=True):
+            found.append((position, _BREAK.sub("", whole)))
+            position += len(whole)
+        return found
+
+
+def pieces(ticket: Ticket) -> Iterator[Piece]:
+    """Everything that can be cited, in reading order."""
+    yield Piece("subject", ticket.subject, one_line=True)
     for name in FIELD_LINES:
-        yield "field", f"{name}: {getattr(ticket, name) or '(empty)'}"
-    for line in ticket.description.splitlines():
-        yield "description", line
-    if not thread:
-        return
+        yield Piece("field", getattr(ticket, name) or "(empty)", label=f"{name}: ", one_line=True)
+    yield Piece("description", ticket.description)
     for index, entry in enumerate(ticket.entries):
-        for line in entry.body.splitlines():
-            yield f"entry:{index}", line
+        yield Piece(f"entry:{index}", entry.body)
     if ticket.resolution is not None:
         if ticket.resolution.code:
-            yield "resolution", f"code: {ticket.resolution.code}"
-        for line in ticket.resolution.note.splitlines():
-            yield "resolution", line
+            yield Piece("resolution", ticket.resolution.code, label="code: ", one_line=True)
+        yield Piece("resolution", ticket.resolution.note)
 
 
 class Revision(_Frozen):
@@ -237,7 +284,7 @@ class Revision(_Frozen):
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """Every non-blank line, numbered from 1 in reading order; triage's lines come first and keep their numbers."""
-        kept = [(part, text) for part, text in _lines(self.ticket, thread=True) if text.strip()]
+        kept = ((piece.part, text) for piece in pieces(self.ticket) for _, text in piece.lines() if text.strip())
         return tuple(Line(number, part, text) for number, (part, text) in enumerate(kept, start=1))
 
     @cached_property
@@ -247,10 +294,16 @@ class Revision(_Frozen):
 
     @cached_property
     def hash(self) -> str:
-        """Content hash over what agents and checks read; resolved and closed count as one value."""
+        """Content hash over what agents and checks read; resolved and closed count as one value.
+
+        A system that closes resolved tickets by itself days later must not have each of them judged and paid again.
+        """
         ticket = self.ticket
-        read = ticket.model_dump(mode="json", exclude={"extra", "url", "updated_at", "source"})
-        return _digest({**read, "status": "finished" if ticket.finished else ticket.status})
+        read = ticket.model_dump(mode="json", exclude={"extra", "url", "updated_at", "source", "events"})
+        finished_at = ticket.finished_at.isoformat() if ticket.finished_at else None
+        crossings = [event.model_dump(mode="json") for event in ticket.crossings]
+        status = "finished" if ticket.finished else ticket.status
+        return _digest({**read, "status": status, "closed_at": finished_at, "events": crossings})
 
     @cached_property
     def intake_hash(self) -> str:
