@@ -119,13 +119,15 @@ def fail(session: Session, *, job: int) -> None:
     session.execute(text(statement), {"job": job})
 
 
-def delete_finished(session: Session, *, older_than: timedelta) -> int:
-    """Jobs that ended that long ago are gone, with their events; returns how many."""
+def delete_finished(session: Session, *, older_than: timedelta, most: int) -> int:
+    """At most so many of the jobs that ended that long ago are gone, with their events; returns how many."""
     statement = """
-        delete from procrastinate.procrastinate_jobs job
-        where status in ('succeeded', 'failed', 'cancelled', 'aborted') and not exists (
-            select from procrastinate.procrastinate_events event
-            where event.job_id = job.id and event.at > now() - cast(:age as interval))
-        returning job.id
+        delete from procrastinate.procrastinate_jobs where id in (
+            select id from procrastinate.procrastinate_jobs job
+            where status in ('succeeded', 'failed', 'cancelled', 'aborted') and not exists (
+                select from procrastinate.procrastinate_events event
+                where event.job_id = job.id and event.at > now() - cast(:age as interval))
+            limit :most)
+        returning id
     """
-    return len(session.execute(text(statement), {"age": older_than}).all())
+    return len(session.execute(text(statement), {"age": older_than, "most": most}).all())

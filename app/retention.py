@@ -1,0 +1,144 @@
+"""What is kept for how long. Bodies go, rows stay: verdicts, findings, labels and money are never deleted.
+
+1. Deliveries lose their body after TICKETQC_RETENTION_DAYS; a parked one can then no longer be replayed.
+2. Runs lose the model's reply after 180 days; tokens and cost stay.
+3. Revisions lose the ticket's text after 400 days, and with it go the quotes taken from it. The newest revision of a
+   ticket that is still open or waits for its review is kept whole.
+4. The clock's keys go after 30 days, jobs that have ended after 7.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+from sqlalchemy import cast, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app import queue
+from app.clock import now
+from app.db import transaction
+from app.tables import Delivery, Escalation, Finding, Observation, Revision, Run, Tick, Ticket, Triage, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Engine, Select
+    from sqlalchemy.orm import Session
+
+    from app.deps import Deps
+
+log = structlog.get_logger()
+
+REPLIES = timedelta(days=180)
+REVISIONS = timedelta(days=400)
+TICKS = timedelta(days=30)
+JOBS = timedelta(days=7)
+BATCH = 500  # rows a transaction, so that nobody waits long for a lock
+
+# What is left of a ticket: enough to be read as one, and nothing that a person wrote.
+KEPT = ("external_id", "source", "assignee", "team", "queue", "priority", "category", "status",
+        "created_at", "closed_at", "updated_at")  # fmt: skip
+REMOVED_SUBJECT = "(removed)"
+
+
+class Removed(NamedTuple):
+    deliveries: int
+    replies: int
+    revisions: int
+    ticks: int
+    jobs: int
+
+
+def run(deps: Deps) -> None:
+    """The daily job."""
+    removed = remove(deps.engine, moment=now(), deliveries=timedelta(days=deps.settings.retention_days))
+    log.info("retention.done", **removed._asdict())
+
+
+def remove(engine: Engine, *, moment: datetime, deliveries: timedelta) -> Removed:
+    """Nothing is kept longer than it should be; the same call again removes nothing."""
+    return Removed(
+        _batches(engine, lambda session: _empty_deliveries(session, before=moment - deliveries)),
+        _batches(engine, lambda session: _empty_replies(session, before=moment - REPLIES)),
+        _batches(engine, lambda session: _empty_revisions(session, before=moment - REVISIONS)),
+        _batches(engine, lambda session: _delete_ticks(session, before=moment - TICKS)),
+        _batches(engine, lambda session: queue.delete_finished(session, older_than=JOBS, most=BATCH)),
+    )
+
+
+def _batches(engine: Engine, step: Callable[[Session], int]) -> int:
+    total = 0
+    while True:
+        with transaction(engine) as session:
+            done = step(session)
+        total += done
+        if done < BATCH:
+            return total
+
+
+def _empty_deliveries(session: Session, *, before: datetime) -> int:
+    old = select(Delivery.id).where(Delivery.received_at < before, Delivery.body.is_not(None)).limit(BATCH)
+    return _count(session, update(Delivery).where(Delivery.id.in_(old)).values(body=None).returning(Delivery.id))
+
+
+def _empty_replies(session: Session, *, before: datetime) -> int:
+    old = select(Run.id).where(Run.recorded_at < before, Run.reply.is_not(None)).limit(BATCH)
+    return _count(session, update(Run).where(Run.id.in_(old)).values(reply=None).returning(Run.id))
+
+
+def _delete_ticks(session: Session, *, before: datetime) -> int:
+    old = select(Tick.key).where(Tick.at < before).limit(BATCH)
+    return _count(session, delete(Tick).where(Tick.key.in_(old)).returning(Tick.key))
+
+
+def _count(session: Session, statement: Any) -> int:  # noqa: ANN401  SQLAlchemy's types for returning() differ
+    return len(session.execute(statement).all())
+
+
+def _empty_revisions(session: Session, *, before: datetime) -> int:
+    """Texts and quotes of these revisions go together."""
+    revisions = session.scalars(_old_revisions(before).limit(BATCH)).all()
+    if not revisions:
+        return 0
+    session.execute(update(Revision).where(Revision.id.in_(revisions)).values(document=_skeleton()))
+    session.execute(update(Ticket).where(Ticket.revision_id.in_(revisions)).values(subject=REMOVED_SUBJECT))
+    verdicts = select(Verdict.id).where(Verdict.revision_id.in_(revisions))
+    session.execute(update(Finding).where(Finding.verdict_id.in_(verdicts)).values(evidence=[]))
+    for table in (Escalation, Observation):
+        session.execute(update(table).where(table.revision_id.in_(revisions)).values(evidence=[]))
+    _empty_triages(session, revisions)
+    return len(revisions)
+
+
+def _old_revisions(before: datetime) -> Select[int]:
+    finished = Ticket.review_state.in_(("done", "parked"))
+    return (
+        select(Revision.id)
+        .join(Ticket, Ticket.id == Revision.ticket_id)
+        .where(Revision.recorded_at < before, ~Revision.document.has_key("removed"))
+        .where(or_(Ticket.revision_id.is_distinct_from(Revision.id), finished))
+    )
+
+
+def _skeleton() -> Any:  # noqa: ANN401  an SQL expression
+    """{"version": 1, "removed": true, "ticket": {what is kept}, "masked": []}"""
+    ticket = Revision.document["ticket"]
+    kept = func.jsonb_build_object(*(part for name in KEPT for part in (name, ticket[name])))
+    return func.jsonb_build_object("version", 1, "removed", True, "ticket", kept, "masked", cast([], JSONB))  # noqa: FBT003
+
+
+def _empty_triages(session: Session, revisions: Sequence[int]) -> None:
+    for triage in session.scalars(select(Triage).where(Triage.revision_id.in_(revisions))):
+        triage.answer = _without_evidence(triage.answer)
+
+
+def _without_evidence(value: Any) -> Any:  # noqa: ANN401  JSON
+    """The same JSON with nothing under any `evidence`."""
+    if isinstance(value, list):
+        return [_without_evidence(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: None if name == "evidence" else _without_evidence(item) for name, item in value.items()}
