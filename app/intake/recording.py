@@ -1,0 +1,177 @@
+"""The one way a ticket enters: a hook's delivery, an import and the samples all come through here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from agents.masking import revise
+from agents.ticket import filled_fields
+from app import queue
+from app.revisions import to_document
+from app.tables import Connection, Escalation, Revision, Ticket, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from agents import ticket as tickets
+
+HISTORY = timedelta(days=7)  # closed longer ago than this, an imported ticket says nothing about the agents of today
+CLOCK_AHEAD = timedelta(days=1)  # a source's clock is believed no further ahead than this, or nothing newer could come
+LONGEST_COLUMN = 500  # characters of what the queue page shows; the revision keeps all
+
+_GROW_SUPPLIED = text(
+    """
+    update connections set supplied = array(select distinct unnest(supplied || cast(:found as text[])) order by 1)
+    where id = :id and not supplied @> cast(:found as text[])
+    """
+)
+
+
+class Recorded(NamedTuple):
+    ticket_id: int
+    revision_id: int
+    new: bool  # this state of the ticket was not here before
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How tickets came. `live` is False for imported history; `sample` marks those we ship."""
+
+    received_at: datetime
+    sample: bool = False
+    live: bool = True
+
+
+def record(
+    session: Session, *, connection: Connection, ticket: tickets.Ticket, sample: bool = False, live: bool = True
+) -> Recorded:
+    """One ticket that arrives now."""
+    now = session.scalars(select(func.clock_timestamp())).one()
+    arrival = Arrival(received_at=now, sample=sample, live=live)
+    return record_all(session, connection=connection, tickets=[ticket], arrival=arrival)[0]
+
+
+def record_all(
+    session: Session, *, connection: Connection, tickets: Sequence[tickets.Ticket], arrival: Arrival
+) -> list[Recorded]:
+    """Each ticket's state is a revision, kept once; what came is answered in the order given.
+
+    1. Mask, before any lock is held.
+    2. What the connection supplies grows, first of all: later it could deadlock with another's tickets.
+    3. Tickets in the order of their ids, for the same reason; of one ticket the order in which its states came.
+    """
+    revisions = [revise(_named(ticket, connection)) for ticket in tickets]
+    _grow_supplied(session, connection=connection, tickets=tickets)
+    order = sorted(range(len(revisions)), key=lambda index: revisions[index].ticket.external_id)
+    recorded = {index: _record(session, connection.id, revisions[index], arrival) for index in order}
+    return [recorded[index] for index in range(len(revisions))]
+
+
+def _named(ticket: tickets.Ticket, connection: Connection) -> tickets.Ticket:
+    return ticket if ticket.source else ticket.model_copy(update={"source": connection.name})
+
+
+def _grow_supplied(session: Session, *, connection: Connection, tickets: Sequence[tickets.Ticket]) -> None:
+    found = frozenset[str]().union(*map(filled_fields, tickets))
+    if not found <= set(connection.supplied):
+        session.execute(_GROW_SUPPLIED, {"id": connection.id, "found": sorted(found)})
+        session.refresh(connection, ["supplied"])
+
+
+def _record(session: Session, connection_id: int, revision: tickets.Revision, arrival: Arrival) -> Recorded:
+    row = _locked(session, connection_id=connection_id, revision=revision, arrival=arrival)
+    recorded = _insert(session, ticket_id=row.id, revision=revision, arrival=arrival)
+    state_at = _state_at(revision.ticket, arrival)
+    if row.revision_id is None or (state_at, arrival.received_at) >= (row.state_at, row.state_received_at):
+        moved = {"state_at": state_at, "state_received_at": arrival.received_at, **_shown(revision.ticket)}
+        if row.revision_id != recorded.revision_id:
+            moved |= _newest(session, recorded=recorded, revision=revision)
+        session.execute(update(Ticket).where(Ticket.id == row.id).values(moved))
+    return recorded
+
+
+def _state_at(ticket: tickets.Ticket, arrival: Arrival) -> datetime:
+    return min(ticket.updated_at or arrival.received_at, arrival.received_at + CLOCK_AHEAD)
+
+
+def _shown(ticket: tickets.Ticket) -> dict[str, str]:
+    columns = {"subject": ticket.subject, "queue": ticket.queue, "assignee": ticket.assignee, "status": ticket.status}
+    return {name: value[:LONGEST_COLUMN] for name, value in columns.items()}
+
+
+class _Row(NamedTuple):
+    id: int
+    revision_id: int | None
+    state_at: datetime
+    state_received_at: datetime
+
+
+def _locked(session: Session, *, connection_id: int, revision: tickets.Revision, arrival: Arrival) -> _Row:
+    """The ticket's row, made if it is not there, ours until the transaction ends."""
+    key = {"connection_id": connection_id, "external_id": revision.ticket.external_id}
+    moment = {"state_at": _state_at(revision.ticket, arrival), "state_received_at": arrival.received_at}
+    columns = {**key, **moment, **_shown(revision.ticket), "sample": arrival.sample}
+    session.execute(insert(Ticket).values(columns).on_conflict_do_nothing(index_elements=list(key)))
+    found = select(Ticket.id, Ticket.revision_id, Ticket.state_at, Ticket.state_received_at).filter_by(**key)
+    return _Row(*session.execute(found.with_for_update()).one())
+
+
+def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arrival: Arrival) -> Recorded:
+    key = {"ticket_id": ticket_id, "content_hash": revision.hash}
+    closed_at = revision.ticket.closed_at
+    columns = {
+        **key,
+        "intake_hash": revision.intake_hash,
+        "document": to_document(revision),
+        "updated_at": revision.ticket.updated_at,
+        "live": arrival.live or closed_at is None or closed_at > arrival.received_at - HISTORY,
+        "recorded_at": arrival.received_at,  # not the moment of a late job: states that came in order stay in order
+    }
+    made = insert(Revision).values(columns).on_conflict_do_nothing(index_elements=list(key)).returning(Revision.id)
+    new = session.scalar(made)
+    if new is not None:
+        return Recorded(ticket_id, new, new=True)
+    return Recorded(ticket_id, session.scalars(select(Revision.id).filter_by(**key)).one(), new=False)
+
+
+def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision) -> dict[str, Any]:
+    """The columns that follow from this revision becoming the newest; what has to be done about it is enqueued.
+
+    A ticket may return to a state that is judged already: its verdict stands again and nothing is paid.
+    """
+    revision_id = recorded.revision_id
+    verdicts = select(Verdict).where(Verdict.revision_id == revision_id).order_by(Verdict.id.desc())
+    standing = session.scalar(verdicts.limit(1))
+    finished = revision.ticket.finished
+    if standing is None:
+        task: queue.TaskName = "review" if finished else "triage"
+        queue.enqueue(session, task, once=f"{task}:{revision_id}", revision_id=revision_id)
+    waiting = "waiting_model" if finished else "open"
+    return {
+        "revision_id": revision_id,
+        "review_state": "done" if standing else waiting,
+        "review_note": "",
+        "verdict_id": standing and standing.id,
+        "outcome": standing and standing.outcome,
+        "score": standing and standing.score,
+        "escalated": (standing is not None and standing.outcome == "escalate")
+        or _escalated_at_intake(session, ticket_id=recorded.ticket_id, intake_hash=revision.intake_hash),
+        "changed_at": func.clock_timestamp(),
+    }
+
+
+def _escalated_at_intake(session: Session, *, ticket_id: int, intake_hash: str) -> bool:
+    """Triage looks once per intake: what it handed to a person stays with a person while the intake is the same."""
+    found = (
+        select(Escalation.id)
+        .join(Revision, Revision.id == Escalation.revision_id)
+        .where(Escalation.ticket_id == ticket_id, Escalation.agent == "triage", Revision.intake_hash == intake_hash)
+    )
+    return session.scalar(found.limit(1)) is not None
