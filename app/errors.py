@@ -11,8 +11,20 @@ class SettingsError(TicketqcError):
     """One line per problem."""
 
 
+class BadRequest(TicketqcError):  # noqa: N818  the name says it
+    status = 400
+
+
+class Forbidden(TicketqcError):  # noqa: N818  the name says it
+    status = 403
+
+
 class NotFound(TicketqcError):  # noqa: N818  the name says it
     status = 404
+
+
+class DataDirError(TicketqcError):
+    """The data directory cannot be used as it is."""
 
 
 class VaultError(TicketqcError):

@@ -6,7 +6,7 @@ import functools
 import itertools
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import func, select
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
+
+    from agents.verdict import Result
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _serial = itertools.count(1)
@@ -150,13 +152,13 @@ def make_revision(session: Session, ticket: Ticket, *, text: TicketText | None =
     return revision
 
 
-def finding(criterion: str, result: str = "met", **values: object) -> Finding:
+def finding(criterion: str, result: Result = "met", **values: Any) -> Finding:  # noqa: ANN401  the finding's own
     """A judged finding; `quoted=(line, start, quote)` gives it verified evidence."""
     if quoted := values.pop("quoted", None):
         line, start, quote = quoted
         evidence = Evidence(line, quote, (Span(line, start, start + len(quote)),))
         values = {"evidence": (evidence,), "evidence_status": "verified", **values}
-    return Finding(criterion, values.pop("kind", "judged"), result, **values)  # type: ignore[arg-type]  # words in tests
+    return Finding(criterion, values.pop("kind", "judged"), result, **values)
 
 
 def make_verdict(

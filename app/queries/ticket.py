@@ -1,0 +1,356 @@
+"""The page of one ticket: its states, and for one of them the verdict with all that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import and_, false, func, or_, select, true
+
+from agents.verdict import Evidence, Span
+from agents.verdict import Finding as FindingValue
+from app.errors import NotFound
+from app.revisions import from_document
+from app.tables import (
+    Connection,
+    Escalation,
+    Finding,
+    Observation,
+    Run,
+    Ticket,
+    Triage,
+    Verdict,
+)
+from app.tables import Revision as RevisionTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from agents.ticket import Revision
+    from agents.verdict import EvidenceStatus, Kind, Result
+
+MOST_REVISIONS = 100  # the newest; a ticket with more is a machine talking to itself
+MOST_RUNS = 200
+MOST_OBSERVATIONS = 50
+
+
+@dataclass(frozen=True)
+class TicketRow:
+    """`supplied` are the optional fields its source is known to fill; checks that need another do not apply."""
+
+    id: int
+    external_id: str
+    subject: str
+    source: str
+    supplied: frozenset[str]
+    revision_id: int
+    review_state: str
+    review_note: str
+    verdict_id: int | None
+    escalated: bool
+    sample: bool
+
+
+@dataclass(frozen=True)
+class RevisionRow:
+    """One state in the strip; `outcome` and `score` are of its newest verdict, if it has one. Numbered from 1."""
+
+    id: int
+    number: int
+    at: datetime
+    outcome: str | None
+    score: Decimal | None
+    demonstration: bool
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    id: int
+    outcome: str
+    score: Decimal | None
+    reasons: tuple[str, ...]
+    context_version: str
+    engine_version: int
+    panel: str
+    demonstration: bool
+    cost_usd: Decimal
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class RunRow:
+    id: int
+    revision_id: int
+    agent: str
+    purpose: str
+    repetition: int
+    model: str
+    answered_by: str
+    outcome: str
+    replied: bool
+    request_id: str
+    input_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+    latency_ms: int
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Over the runs shown; `unanswered` are attempts without a reply, which may have been billed."""
+
+    input_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+    unanswered: int
+
+
+@dataclass(frozen=True)
+class TriageRow:
+    revision_id: int
+    model: str
+    category: str
+    priority: str
+    fields: dict[str, IntakeField]
+    ask: tuple[str, ...]
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class IntakeField:
+    state: str
+    evidence: Evidence | None
+
+
+@dataclass(frozen=True)
+class EscalationRow:
+    rule: str
+    agent: str
+    evidence: tuple[Evidence, ...]
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class ObservationRow:
+    observer: str
+    agent: str
+    code: str
+    subject: str
+    evidence: tuple[Evidence, ...]
+    recorded_at: datetime
+
+
+def ticket(session: Session, ticket_id: int) -> TicketRow:
+    """Raises NotFound where there is no such ticket, or none that has been read."""
+    row = session.execute(
+        select(
+            Ticket.id,
+            Ticket.external_id,
+            Ticket.subject,
+            Connection.name.label("source"),
+            func.coalesce(Connection.declared, Connection.supplied).label("supplied"),
+            Ticket.revision_id,
+            Ticket.review_state,
+            Ticket.review_note,
+            Ticket.verdict_id,
+            Ticket.escalated,
+            Ticket.sample,
+        )
+        .join(Connection, Connection.id == Ticket.connection_id)
+        .where(Ticket.id == ticket_id, Ticket.revision_id.is_not(None))
+    ).one_or_none()
+    if row is None:
+        raise NotFound("there is no such ticket; it may have been in another database")
+    values = row._asdict()
+    return TicketRow(**{**values, "supplied": frozenset(values["supplied"])})
+
+
+def revisions(session: Session, ticket_id: int) -> tuple[RevisionRow, ...]:
+    """The states of a ticket, oldest first, each with its newest verdict."""
+    at = func.coalesce(RevisionTable.updated_at, RevisionTable.recorded_at)
+    newest = (
+        select(Verdict.outcome, Verdict.score, Verdict.demonstration)
+        .where(Verdict.revision_id == RevisionTable.id)
+        .order_by(Verdict.id.desc())
+        .limit(1)
+        .lateral()
+    )
+    rows = session.execute(
+        select(
+            RevisionTable.id,
+            func.row_number().over(order_by=(at, RevisionTable.id)).label("number"),
+            at,
+            newest.c.outcome,
+            newest.c.score,
+            func.coalesce(newest.c.demonstration, false()),
+        )
+        .outerjoin(newest, true())
+        .where(RevisionTable.ticket_id == ticket_id)
+        .order_by(at.desc(), RevisionTable.id.desc())
+        .limit(MOST_REVISIONS)
+    ).all()
+    return tuple(RevisionRow(*row) for row in reversed(rows))
+
+
+def revision(session: Session, revision_id: int) -> Revision:
+    """The immutable state itself, as agents read it."""
+    document = session.scalars(select(RevisionTable.document).where(RevisionTable.id == revision_id)).one()
+    return from_document(document)
+
+
+def verdict(session: Session, revision_id: int, *, current: int | None) -> VerdictRow | None:
+    """The verdict on a revision: the ticket's current one where it is on this revision, else the newest."""
+    row = session.execute(
+        select(
+            Verdict.id,
+            Verdict.outcome,
+            Verdict.score,
+            Verdict.reasons,
+            Verdict.context_version,
+            Verdict.engine_version,
+            Verdict.panel,
+            Verdict.demonstration,
+            Verdict.cost_usd,
+            Verdict.recorded_at,
+        )
+        .where(Verdict.revision_id == revision_id)
+        .order_by((Verdict.id == current).desc(), Verdict.id.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else VerdictRow(**{**row._asdict(), "reasons": tuple(row.reasons)})
+
+
+def findings(session: Session, verdict_id: int) -> tuple[FindingValue, ...]:
+    """The findings of a verdict, as the engine's own values."""
+    rows = session.scalars(select(Finding).where(Finding.verdict_id == verdict_id).order_by(Finding.id))
+    return tuple(map(_finding, rows))
+
+
+def runs(session: Session, ticket_id: int) -> tuple[RunRow, ...]:
+    """The model calls about any state of a ticket, oldest first; the newest where there are too many."""
+    states = select(RevisionTable.id).where(RevisionTable.ticket_id == ticket_id)
+    rows = session.execute(
+        select(
+            Run.id,
+            Run.revision_id,
+            Run.agent,
+            Run.purpose,
+            Run.repetition,
+            Run.model,
+            Run.answered_by,
+            Run.outcome,
+            Run.replied,
+            Run.request_id,
+            Run.input_tokens,
+            (Run.cache_write_5m_tokens + Run.cache_write_1h_tokens).label("cache_write_tokens"),
+            Run.cache_read_tokens,
+            Run.output_tokens,
+            Run.cost_usd,
+            Run.latency_ms,
+            Run.recorded_at,
+        )
+        .where(Run.revision_id.in_(states))
+        .order_by(Run.id.desc())
+        .limit(MOST_RUNS)
+    ).mappings()
+    return tuple(RunRow(**row) for row in reversed(rows.all()))
+
+
+def totals(shown: Sequence[RunRow]) -> Totals:
+    """What the runs took together."""
+    return Totals(
+        input_tokens=sum(run.input_tokens for run in shown),
+        cache_write_tokens=sum(run.cache_write_tokens for run in shown),
+        cache_read_tokens=sum(run.cache_read_tokens for run in shown),
+        output_tokens=sum(run.output_tokens for run in shown),
+        cost_usd=sum((run.cost_usd for run in shown), Decimal(0)),
+        unanswered=sum(not run.replied for run in shown),
+    )
+
+
+def triage(session: Session, revision_id: int) -> TriageRow | None:
+    """Triage's newest answer about the intake that a revision has; intake rarely changes, so it may be an older run."""
+    shown = select(RevisionTable.ticket_id, RevisionTable.intake_hash).where(RevisionTable.id == revision_id).subquery()
+    row = session.execute(
+        select(Triage.revision_id, Triage.model, Triage.answer, Triage.recorded_at)
+        .join(shown, (shown.c.ticket_id == Triage.ticket_id) & (shown.c.intake_hash == Triage.intake_hash))
+        .order_by(Triage.id.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    answer: dict[str, Any] = row.answer
+    return TriageRow(
+        revision_id=row.revision_id,
+        model=row.model,
+        category=answer["category"],
+        priority=answer["priority"],
+        fields={name: _intake_field(value) for name, value in answer["fields"].items()},
+        ask=tuple(answer["ask"]),
+        recorded_at=row.recorded_at,
+    )
+
+
+def escalations(session: Session, revision_id: int) -> tuple[EscalationRow, ...]:
+    """The escalation rules that apply to a revision; what triage found holds while the intake stays the same."""
+    shown = select(RevisionTable.ticket_id, RevisionTable.intake_hash).where(RevisionTable.id == revision_id).subquery()
+    of_intake = and_(Escalation.agent == "triage", RevisionTable.intake_hash == shown.c.intake_hash)
+    rows = session.execute(
+        select(Escalation.rule, Escalation.agent, Escalation.evidence, Escalation.recorded_at)
+        .join(shown, shown.c.ticket_id == Escalation.ticket_id)
+        .join(RevisionTable, RevisionTable.id == Escalation.revision_id)
+        .where(or_(Escalation.revision_id == revision_id, of_intake))
+        .order_by(Escalation.id)
+    )
+    return tuple(EscalationRow(row.rule, row.agent, read_evidence(row.evidence), row.recorded_at) for row in rows)
+
+
+def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ...]:
+    """The agents' failures seen on a revision."""
+    columns = (
+        Observation.observer,
+        Observation.agent,
+        Observation.code,
+        Observation.subject,
+        Observation.evidence,
+        Observation.recorded_at,
+    )
+    rows = session.execute(
+        select(*columns).where(Observation.revision_id == revision_id).order_by(Observation.id).limit(MOST_OBSERVATIONS)
+    )
+    return tuple(ObservationRow(**{**row._asdict(), "evidence": read_evidence(row.evidence)}) for row in rows)
+
+
+def read_evidence(stored: Sequence[dict[str, Any]]) -> tuple[Evidence, ...]:
+    """Evidence as findings, escalations, observations and triage store it."""
+    return tuple(
+        Evidence(one["line"], one.get("quote", ""), tuple(Span(*span) for span in one.get("spans", ())))
+        for one in stored
+    )
+
+
+def _finding(row: Finding) -> FindingValue:
+    """The database allows the same words as the engine."""
+    return FindingValue(
+        criterion=row.criterion,
+        kind=cast("Kind", row.kind),
+        result=cast("Result", row.result),
+        reason=row.reason,
+        evidence=read_evidence(row.evidence),
+        absent=row.absent,
+        evidence_status=cast("EvidenceStatus | None", row.evidence_status),
+    )
+
+
+def _intake_field(stored: dict[str, Any]) -> IntakeField:
+    cited = stored.get("evidence")
+    return IntakeField(stored["state"], read_evidence([cited])[0] if cited else None)
