@@ -69,3 +69,9 @@ class FileUnreadable(TicketqcError):  # noqa: N818
 
 class ImportBusy(TicketqcError):  # noqa: N818
     status = 409
+
+
+class ModelError(TicketqcError):
+    """The chosen model cannot be used; the message says what to set."""
+
+    status = 503

@@ -1,0 +1,138 @@
+"""Engine, transaction (the only commit in the code base) and the state of the schema."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.errors import DatabaseNewer, DatabaseNotMigrated, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.config import Config
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+CONNECT_TIMEOUT = 5  # seconds; a database that does not answer by then is down
+# A process that dies in mid-transaction on another machine must not hold its locks for ever.
+SESSION_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+UPGRADE_LOCK = 7_133_701  # arbitrary; one upgrade at a time in one database
+DISK_FULL = "53100"
+READ_ONLY = "25006"
+GONE = ("08", "57P0")  # classes of SQLSTATE: connection lost, server shutting down or starting
+
+
+def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+    """Connects on first use. Statements' values stay out of error messages: they are tickets."""
+    address = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
+    arguments: dict[str, object] = {"application_name": "ticketqc", "connect_timeout": CONNECT_TIMEOUT}
+    if "options" not in address.query:
+        arguments["options"] = SESSION_OPTIONS
+    return create_engine(
+        address,
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={name: value for name, value in arguments.items() if name not in address.query},
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """Committed when the block ends, rolled back when it raises. Gone or full: DatabaseUnavailable."""
+    with _translated(), Session(engine, expire_on_commit=False) as session:
+        yield session
+        session.commit()
+
+
+def upgrade(url: str) -> None:
+    """The schema is this version's. Starters that come at once wait for the first; a newer database is left alone."""
+    from alembic import command  # noqa: PLC0415  0.3 s that only an upgrade needs
+
+    engine = make_engine(url)
+    try:
+        with _translated(), engine.begin() as connection:
+            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+            config = migration_config(connection)
+            if _refuse_newer(connection, config) != _head(config):
+                command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def check_version(engine: Engine) -> None:
+    """Raises unless the schema is exactly this version's."""
+    with _translated(), engine.connect() as connection:
+        config = migration_config(connection)
+        if _refuse_newer(connection, config) != _head(config):
+            raise DatabaseNotMigrated(
+                "the database is not set up for this version of ticketqc; run: ticketqc db upgrade"
+            )
+
+
+def migration_config(connection: Connection) -> Config:
+    """Alembic's configuration, working on this connection and in its transaction."""
+    from alembic.config import Config  # noqa: PLC0415  0.3 s that only migrations need
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _head(config: Config) -> str | None:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  0.3 s that only migrations need
+
+    return ScriptDirectory.from_config(config).get_current_head()
+
+
+def _refuse_newer(connection: Connection, config: Config) -> str | None:
+    """The database's revision, None for a fresh one; DatabaseNewer where we have never heard of it."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  0.3 s that only migrations need
+
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    current = connection.scalar(text("select version_num from alembic_version"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise DatabaseNewer(
+            f"this database was made by a newer ticketqc (revision {current}); nothing was changed. "
+            "Install that version or a later one, or use another database."
+        )
+    return None if current is None else str(current)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if (message := _unavailable(error)) is None:
+            raise
+        raise DatabaseUnavailable(message) from error
+
+
+def _unavailable(error: DBAPIError) -> str | None:
+    """Why the database cannot do it now, in words; None where the statement itself was wrong."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state == DISK_FULL:
+        return "the database's disk is full; what was stored is safe. Free some space, then try again."
+    if state == READ_ONLY:
+        return "the database accepts no writes now (it is read-only); point TICKETQC_DATABASE_URL at the primary"
+    if error.connection_invalidated or (state or "").startswith(GONE) or (state is None and _is_connecting(error)):
+        return f"the database cannot be reached: {_first_line(error)}. Nothing was lost; it is safe to try again."
+    return None
+
+
+def _is_connecting(error: DBAPIError) -> bool:
+    """psycopg gives connection failures no SQLSTATE, and nothing else of class OperationalError lacks one."""
+    return type(error.orig).__name__ in {"OperationalError", "ConnectionTimeout"}
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0].rstrip(".")

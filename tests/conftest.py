@@ -1,0 +1,123 @@
+"""A real Postgres for the session, built by our own migrations; each test finds its database empty."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.orm import Session
+
+from app import db, embedded
+from app.settings import Settings, variable
+from app.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+# A tenth of the time of TRUNCATE. Foreign keys and triggers rest meanwhile; ids go on, so no test can count on them.
+EMPTY = """
+DO $$
+DECLARE named record;
+BEGIN
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    SET LOCAL session_replication_role = replica;
+    FOR named IN SELECT schemaname, tablename FROM pg_tables
+        WHERE schemaname IN ('public', 'procrastinate') AND tablename <> 'alembic_version' LOOP
+        EXECUTE format('DELETE FROM %I.%I', named.schemaname, named.tablename);
+    END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's key or database never reaches a test."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(variable(field), raising=False)
+
+
+def _reachable_folder() -> Path:
+    """pytest's own folders are closed to other accounts; run as root, the database's must come through."""
+    folder = Path(tempfile.mkdtemp(prefix="ticketqc-test-"))
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder, gone after the test, that the account of an embedded database can reach."""
+    folder = _reachable_folder()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[embedded.Server]:
+    """TICKETQC_PG_BIN chooses another Postgres to test with."""
+    folder = _reachable_folder()
+    running = embedded.start(Settings(_env_file=None, database_url=None, data_dir=folder))
+    with psycopg.connect(running.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # nobody needs a test's rows after a power cut
+        connection.execute("SELECT pg_reload_conf()")
+    yield running
+    running.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def _migrated(server: embedded.Server) -> str:
+    db.upgrade(server.url)
+    return server.url
+
+
+@pytest.fixture
+def database_url(_migrated: str) -> str:
+    """The address of our tables, empty; whoever was still connected is not any more."""
+    with psycopg.connect(_migrated, autocommit=True) as connection:
+        connection.execute(EMPTY)
+    return _migrated
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """On our tables, empty."""
+    made = db.make_engine(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """For arranging and looking; `commit` shows its rows to others, the end of the test rolls back the rest."""
+    with Session(engine, expire_on_commit=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def empty_database(server: embedded.Server) -> Iterator[str]:
+    """The address of a database without any table."""
+    name = sql.Identifier(f"t{uuid4().hex}")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        yield server.url.replace("/ticketqc?", f"/{name.as_string()[1:-1]}?")
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """The defaults, with a data directory of the test's own."""
+    return Settings(_env_file=None, data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def vault(settings: Settings) -> Vault:
+    return Vault.load(settings)
