@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.masking import revise
@@ -152,7 +152,8 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision)
     finished = revision.ticket.finished
     if standing is None:
         task: queue.TaskName = "review" if finished else "triage"
-        queue.enqueue(session, task, once=f"{task}:{revision_id}", revision_id=revision_id)
+        lock = f"ticket:{recorded.ticket_id}"  # states of one ticket are judged one after the other
+        queue.enqueue(session, task, lock=lock, once=f"{task}:{revision_id}", revision_id=revision_id)
     waiting = "waiting_model" if finished else "open"
     return {
         "revision_id": revision_id,
@@ -162,16 +163,18 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision)
         "outcome": standing and standing.outcome,
         "score": standing and standing.score,
         "escalated": (standing is not None and standing.outcome == "escalate")
-        or _escalated_at_intake(session, ticket_id=recorded.ticket_id, intake_hash=revision.intake_hash),
+        or _has_escalation(session, recorded=recorded, intake_hash=revision.intake_hash),
         "changed_at": func.clock_timestamp(),
     }
 
 
-def _escalated_at_intake(session: Session, *, ticket_id: int, intake_hash: str) -> bool:
+def _has_escalation(session: Session, *, recorded: Recorded, intake_hash: str) -> bool:
     """Triage looks once per intake: what it handed to a person stays with a person while the intake is the same."""
+    same_intake = and_(Escalation.agent == "triage", Revision.intake_hash == intake_hash)
     found = (
         select(Escalation.id)
         .join(Revision, Revision.id == Escalation.revision_id)
-        .where(Escalation.ticket_id == ticket_id, Escalation.agent == "triage", Revision.intake_hash == intake_hash)
+        .where(Escalation.ticket_id == recorded.ticket_id)
+        .where(or_(Escalation.revision_id == recorded.revision_id, same_intake))
     )
     return session.scalar(found.limit(1)) is not None
