@@ -18,7 +18,7 @@ from markdown_it.token import Token
 Severity = Literal["error", "warning"]
 
 ID = re.compile(r"[a-z][a-z0-9_]*")
-REFERENCE = re.compile(r"\[\[([^\[\]\n]*)\]\]")
+_REFERENCE = re.compile(r"\[\[([^\[\]\n]*)\]\]")
 
 _FRONT_MATTER = re.compile(r"\s*^---[ \t]*\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 _HEADING = re.compile(r"(.*?)\s*\{#([^{}]*)\}", re.DOTALL)
@@ -68,9 +68,10 @@ class Bullet(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """`prose` is what stands before the first item."""
+    """`prose` stands before the first item; `plain` is the whole text with comments and front matter blanked out."""
 
     file: str
+    plain: str
     front: Mapping[str, Setting]
     prose: str
     items: tuple[Item, ...]
@@ -87,11 +88,11 @@ def read_document(file: str, text: str) -> Document:
     ends = [heading.line for heading in headings[1:]] + [len(lines) + 1]
     items = tuple(
         _item(file, heading, lines[heading.body_line - 1 : end - 1])
-        for heading, end in zip(headings, ends, strict=True)
+        for heading, end in zip(headings, ends, strict=False)  # without headings there is nothing to end
         if heading.id
     )
     prose = "\n".join(lines[: headings[0].line - 1] if headings else lines).strip()
-    return Document(file, front, prose, items, tuple(problems))
+    return Document(file, plain, front, prose, items, tuple(problems))
 
 
 def bullets(item: Item) -> list[Bullet]:
@@ -111,15 +112,15 @@ def bullets(item: Item) -> list[Bullet]:
 
 
 def references(text: str) -> Iterator[tuple[str, int]]:
-    """Every `[[id]]` with its line, counted from 0."""
-    for number, line in enumerate(text.split("\n")):
-        for match in REFERENCE.finditer(line):
+    """Every `[[id]]` with its line."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        for match in _REFERENCE.finditer(line):
             yield match[1].strip(), number
 
 
 def resolved(text: str) -> str:
     """The text as agents and people read it: `[[id]]` is written as the id alone."""
-    return REFERENCE.sub(lambda match: match[1].strip(), text)
+    return _REFERENCE.sub(lambda match: match[1].strip(), text)
 
 
 def _without_comments(file: str, text: str, problems: list[Problem]) -> str:

@@ -17,7 +17,6 @@ RESULTS = ("met", "partly", "not met", "not applicable")
 SETTINGS = ("weight", "kind", "critical", "settled by")
 
 _NUMBER = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
-_SETTING = re.compile(r"([^:*]*?)\s*:\s*(.*)", re.DOTALL)
 _RESULT = re.compile(r"\*\*([^*]*)\*\*\s*:?\s*(.*)", re.DOTALL)
 
 
@@ -63,10 +62,13 @@ class Rubric:
 class Form(NamedTuple):
     """A criterion's item as it is written: settings, the question, and the texts of the results."""
 
-    settings: Mapping[str, Setting]
+    settings: tuple[tuple[str, Setting], ...]  # (name, value and line), in the file's order
     question: str
     texts: tuple[tuple[str, Setting], ...]  # (result as written, its text and line), in the file's order
     words: str  # everything but the settings
+
+    def setting(self, name: str) -> Setting | None:
+        return next((setting for known, setting in self.settings if known == name), None)
 
 
 def read_rubric(document: Document, problems: list[Problem]) -> Rubric:
@@ -83,17 +85,12 @@ def read_form(item: Item) -> Form:
     opening = (
         [b for b in found if b.list == 1 and not b.text.startswith("**")] if _begins_with_list(item, found) else []
     )
-    settings = {}
-    for bullet in opening:
-        match = _SETTING.fullmatch(bullet.text)
-        name, value = (match[1].strip().lower(), match[2].strip()) if match else (bullet.text, "")
-        settings[name] = Setting(value, bullet.line)
     lines = item.body.split("\n")
     begin = opening[-1].end - item.body_line if opening else 0
     results = [bullet for bullet in found if bullet not in opening]
     end = results[0].line - item.body_line if results else len(lines)
     return Form(
-        settings=settings,
+        settings=tuple(_setting(bullet) for bullet in opening),
         question="\n".join(lines[begin:end]).strip(),
         texts=tuple(_text(bullet) for bullet in results),
         words="\n".join(lines[begin:]).strip(),
@@ -102,6 +99,11 @@ def read_form(item: Item) -> Form:
 
 def _begins_with_list(item: Item, found: list[Bullet]) -> bool:
     return bool(found) and found[0].line == item.body_line
+
+
+def _setting(bullet: Bullet) -> tuple[str, Setting]:
+    name, colon, value = bullet.text.partition(":")
+    return (name.strip().lower() if colon else bullet.text), Setting(value.strip(), bullet.line)
 
 
 def _text(bullet: Bullet) -> tuple[str, Setting]:
@@ -129,7 +131,7 @@ def _number(text: str) -> float | None:
 
 def _criterion(item: Item, problems: list[Problem]) -> Criterion:
     form = read_form(item)
-    names = (name.strip() for name in form.settings.get("settled by", Setting("", 0)).value.split(","))
+    names = (name.strip() for name in (form.setting("settled by") or Setting("", 0)).value.split(","))
     return Criterion(
         id=item.id,
         title=item.title,
@@ -143,7 +145,7 @@ def _criterion(item: Item, problems: list[Problem]) -> Criterion:
 
 
 def _weight(item: Item, form: Form, problems: list[Problem]) -> float:
-    setting = form.settings.get("weight")
+    setting = form.setting("weight")
     number = _number(setting.value) if setting else None
     if number is not None and number >= 0:
         return number
@@ -156,7 +158,7 @@ def _weight(item: Item, form: Form, problems: list[Problem]) -> float:
 
 def _choice(item: Item, form: Form, name: str, allowed: tuple[str, ...], problems: list[Problem]) -> str:
     """The setting in small letters. One that is missing is reported with the line to add."""
-    setting = form.settings.get(name)
+    setting = form.setting(name)
     if setting and setting.value.lower() in allowed:
         return setting.value.lower()
     message = f"{item.id} needs a line `- {name}: {allowed[0]}` under its heading"
