@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, cast
@@ -13,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app import queue
 from app.db import transaction
+from app.intake.connections import NAME
 from app.intake.signatures import Incoming, Options, Scheme, delivery_id, verify
 from app.tables import Connection, Delivery
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from app.vault import Vault
 
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")  # of a connection: a slug, as it stands in an address
 SAME_BODY = timedelta(minutes=10)  # within it, a body that came without a delivery id is a repetition
 LONGEST_ID = 200  # characters of a sender's delivery id that are kept as they are
 

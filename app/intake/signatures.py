@@ -29,10 +29,10 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     header: str = Field(default="", pattern=rf"{HEADER_NAME}|^$")
-    prefix: str = Field(default="", max_length=40)
+    prefix: str = Field(default="", max_length=40, pattern=r"^[\x20-\x7e]*$")
     encoding: Literal["hex", "base64"] = "hex"
     digest: Literal["sha1", "sha256"] = "sha256"
-    user: str = Field(default="", max_length=200, pattern=r"^[^:\x00]*$")
+    user: str = Field(default="", max_length=200, pattern=r"^[^:\x00-\x1f]*$")
     delivery_id_header: str = Field(default="", pattern=rf"{HEADER_NAME}|^$")
 
 
