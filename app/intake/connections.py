@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pydantic import ValidationError
@@ -46,7 +46,7 @@ class Wanted:
 
     name: str
     scheme: str | None = None
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     options: Mapping[str, str] | None = None
     field_map: Mapping[str, Any] | None = None
     declared: tuple[str, ...] | None = None

@@ -7,7 +7,7 @@ import hmac
 import json
 import secrets
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.intake.signatures import Options, Scheme, standard_key
@@ -37,7 +37,7 @@ class Sender:
     address: str  # of the hook, without a token
     scheme: Scheme
     options: Options
-    secret: str
+    secret: str = field(repr=False)
     mapped: bool  # our own JSON would not fit its field map
 
 
@@ -89,8 +89,8 @@ def _standard_lines() -> tuple[list[str], list[str], str]:
 
 @dataclass(frozen=True)
 class Signed:
-    headers: Mapping[str, str]
-    address: str
+    headers: Mapping[str, str] = field(repr=False)
+    address: str = field(repr=False)  # a path token is part of it
 
 
 def sign(sender: Sender, *, body: bytes, now: datetime) -> Signed:
