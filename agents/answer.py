@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from agents.observation import Code
 from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agents.observation import Code
 
 T = TypeVar("T")
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -23,7 +26,7 @@ FAILURES: Mapping[Outcome, Code] = {
 _REPAIR: Mapping[Purpose, Purpose] = {"review": "repair", "second": "second_repair"}
 
 
-class InvalidAnswer(ValueError):
+class InvalidAnswer(ValueError):  # noqa: N818  it names what went wrong
     """An answer that does not have the shape that was asked for; the message tells the model what to mend."""
 
 

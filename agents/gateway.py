@@ -1,4 +1,4 @@
-"""The only door to a model: one question in, one reply out, over the Messages API of Anthropic or any server that speaks it.
+"""The only door to a model: one question in, one reply out, over the Messages API of any server that speaks it.
 
 It sends nothing twice by itself: every attempt is one HTTP request, and whoever calls decides whether to try again.
 Source of the protocol: the Messages API, version 2026-10-21, and the installed SDK.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from agents.question import Outcome, Question, Reply, Usage
+from agents.question import Outcome, Question, Reply, Turn, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from anthropic.types import Message
 
 Mode = Literal["format", "tool"]
@@ -35,8 +36,8 @@ OUTCOMES: Mapping[str, Outcome] = {
 }
 
 
-class CallFailed(Exception):
-    """An attempt that brought no reply. `permanent`: trying again will not help. `stops_all`: nor will any other call."""
+class CallFailed(Exception):  # noqa: N818  it names what went wrong
+    """An attempt without a reply. `permanent`: trying again will not help. `stops_all`: nor will any other call."""
 
     def __init__(self, code: FailureCode, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -97,7 +98,7 @@ class Gateway:
         return self._endpoint.mode
 
     def look_up(self, model: str) -> ModelFacts:
-        """What the server says of this model. Raises CallFailed, `unknown_model` where it does not exist or is retired."""
+        """What the server says of this model. Raises CallFailed: `unknown_model` if none or retired."""
         if self.mode == "tool":
             return ModelFacts(model)
         try:
@@ -131,8 +132,11 @@ class Gateway:
         return _reply(message, text=text, outcome=outcome, latency_ms=latency)
 
     def prime(self, question: Question) -> Reply:
-        """Writes the question's stable prefix into the vendor's cache without asking for an answer (max_tokens 0)."""
-        message = self._create({**self._request(question), "max_tokens": 0})
+        """Writes the question's stable prefix into the vendor's cache, without its ticket, for one token of output.
+
+        Not max_tokens 0: the API refuses that together with an output format, and the format is part of the prefix.
+        """
+        message = self._create(self._request(replace(question, max_tokens=1, turns=(Turn("user", "Ready?"),))))
         return _reply(message, text="", outcome="answered", latency_ms=0)
 
     def _create(self, request: dict[str, Any]) -> Message:
@@ -158,7 +162,7 @@ class Gateway:
         return {**request, **self._effort(question, output)}
 
     def _effort(self, question: Question, output: dict[str, Any]) -> dict[str, Any]:
-        """Workers think as little as the model allows, at low effort; the strong tier adaptively, at its own default."""
+        """Workers think as little as the model allows, at low effort; the strong tier adaptively."""
         facts = self._facts.get(question.model) or self.look_up(question.model)
         if question.agent in STRONG_AGENTS:
             adaptive = {"thinking": {"type": "adaptive"}} if "adaptive" in facts.thinking else {}
@@ -186,7 +190,8 @@ class Gateway:
         if isinstance(error, sdk.APIConnectionError):
             return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {error}")
         if isinstance(error, sdk.APIStatusError):
-            return _status_failure(error.status_code, error.api_message or str(error), _retry_after(error.response.headers))
+            wait = _retry_after(error.response.headers)
+            return _status_failure(error.status_code, error.api_message or str(error), wait)
         return CallFailed("authentication", f"the API key cannot be used: {error}")
 
 

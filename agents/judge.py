@@ -10,22 +10,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from agents import qc as qc_agent
 from agents import triage as triage_agent
 from agents.answer import Failed
 from agents.checks import run_checks
-from agents.context import Context, Rubric
 from agents.observation import Observation
 from agents.prompt import fenced
-from agents.qc import Qc
-from agents.question import Ask, NonceFor
-from agents.ticket import Revision
 from agents.tokens import token_estimate
 from agents.triage import RuleHit, Triage
 from agents.verdict import Finding, Verdict, decide, score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agents.context import Context, Rubric
+    from agents.qc import Qc
+    from agents.question import Ask, NonceFor
+    from agents.ticket import Revision
 
 ENGINE_VERSION = 1  # raise it when prompt, checks or verdict code change what a verdict can be
 TOKEN_LIMIT = 30_000  # of one rendered ticket; beyond it checks run and a person decides
@@ -66,7 +70,7 @@ def judge(
     panel: Panel | None,
     triage: Triage | None = None,
 ) -> Judgement:
-    """The judgement of one finished revision. `panel` None: no model, judged criteria unscored. Raises what `ask` raises."""
+    """One finished revision's judgement. `panel` None: no model, judged criteria unscored. Raises what `ask` raises."""
     checked = run_checks(revision, rubric=context.rubric, supplied=supplied)
     if panel is None:
         return _unjudged(checked, context, "no model is configured", triage=triage)
@@ -132,7 +136,7 @@ def _unjudged(
 
 
 def settle(judged: tuple[Finding, ...], checked: tuple[Finding, ...], rubric: Rubric) -> tuple[Finding, ...]:
-    """All findings in the rubric's order; a judged criterion whose named check is not met is not met, whoever said what."""
+    """All findings in the rubric's order; a criterion whose named check is not met is not met, whoever said what."""
     results = {finding.criterion: finding for finding in (*judged, *checked)}
     for criterion in rubric.judged:
         failed = [results[name] for name in criterion.settled_by if results[name].result == "not_met"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from agents.question import Agent
-from agents.verdict import Evidence
+if TYPE_CHECKING:
+    from agents.question import Agent
+    from agents.verdict import Evidence
 
 Observer = Literal["validator", "qc"]
 Code = Literal[

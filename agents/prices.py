@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from datetime import date
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from agents.question import Usage
+if TYPE_CHECKING:
+    from datetime import date
+
+    from agents.question import Usage
 
 MILLION = Decimal(1_000_000)
 TOKEN_KINDS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
@@ -38,7 +40,9 @@ class Price(BaseModel):
 
     @model_validator(mode="after")
     def _long_rates_are_whole(self) -> Price:
-        given = {getattr(self, f"long_{kind}") is not None for kind in TOKEN_KINDS} | {self.above_input_tokens is not None}
+        given = {getattr(self, f"long_{kind}") is not None for kind in TOKEN_KINDS} | {
+            self.above_input_tokens is not None
+        }
         if len(given) > 1:
             msg = f"{self.model}: above_input_tokens and all five long_ rates go together"
             raise ValueError(msg)

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from agents.context import Context
-from agents.question import Agent
-from agents.ticket import Entry, Line, Revision
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agents.context import Context
+    from agents.question import Agent
+    from agents.ticket import Entry, Line, Revision
 
 FENCE = "ticket-text"
 # Anything that could be read as a fence line, in whatever case or width; the nonce alone already makes forgery vain.
 _FENCE_LIKE = re.compile(r"[<\uff1c\u2039\u3008]\s*/?\s*(ticket[-\s_]*text)", re.IGNORECASE)
 _KEPT_CONTROLS = frozenset("\t")
 _INVISIBLE = frozenset({"Cf", "Cc", "Co", "Cs", "Cn", "Zl", "Zp"})
-_EXTRA_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # fillers: letters by category, blank to the eye
+_EXTRA_INVISIBLE = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+)  # fillers: letters by category, blank to the eye
 
 
 def system_blocks(context: Context, agent: Agent) -> tuple[str, ...]:
@@ -33,7 +38,7 @@ def neutralise(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text without characters that a person cannot see but a model reads (bidi marks, tags, zero widths, controls)."""
+    """The text without what a person cannot see but a model reads: bidi marks, tags, zero widths, controls."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char for char in text if not _invisible(char))

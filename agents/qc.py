@@ -5,22 +5,25 @@ The model answers small questions; score, verdict and escalation are computed el
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from agents.answer import Failed, InvalidAnswer, answered, closed_object, parse
-from agents.context import Context, Criterion, Rubric
 from agents.evidence import verify
 from agents.observation import TRIAGE_CODES, Code, Observation
 from agents.prompt import fenced, system_blocks, visible
 from agents.question import Ask, NonceFor, Purpose, Question, Turn
-from agents.ticket import Line, Revision
 from agents.triage import INTAKE_FIELDS, Triage
 from agents.verdict import Evidence, Finding, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agents.context import Context, Criterion, Rubric
+    from agents.ticket import Line, Revision
 
 MAX_TOKENS = 1_500  # an answer is about 350; more than this is rambling
 REASON_CHARS = 240
@@ -33,16 +36,16 @@ SAID: tuple[Said, ...] = ("met", "partly", "not_met", "absent", "not_applicable"
 ANSWER_FORM = """# Form of the answer
 One JSON object. findings: for each criterion result, lines, quote, reason.
 - lines: the numbers of one or two lines that show it; [] only for absent and not_applicable.
-- quote: for not_met and partly, and for a critical criterion that is met, 3 to 12 words copied exactly from the first of
-these lines; otherwise an empty string.
+- quote: for not_met and partly, and for a critical criterion that is met, 3 to 12 words copied exactly from the first
+of these lines; otherwise an empty string.
 - reason: one short sentence, only for partly, not_met and absent; otherwise an empty string.
-triage: what triage got wrong, each with code, subject (the intake field, category, priority or rule id), line and quote;
+triage: what triage got wrong, each with code, subject (intake field, category, priority or rule id), line and quote;
 usually []. Be brief."""
 
 
 @dataclass(frozen=True)
 class Qc:
-    """QC's verified answer: findings in the rubric's order, and escalation rules it says triage missed, with evidence."""
+    """QC's verified answer: findings in the rubric's order, and the escalation rules it says triage missed."""
 
     findings: tuple[Finding, ...]
     missed_rules: Mapping[str, Evidence]
@@ -179,7 +182,7 @@ def _about_triage(remark: _TriageRemark, evidence: Evidence | None) -> Observati
 
 
 def _finding(criterion: Criterion, said: _Finding, lines: Sequence[Line]) -> Finding:
-    """Evidence or void: a quote that is not in the ticket, or is missing where one is due, leaves the criterion unscored."""
+    """Evidence or void: a quote that is not in the ticket, or is missing where due, leaves the criterion unscored."""
     result: Result = "not_met" if said.result == "absent" else said.result
     reason = " ".join(visible(said.reason).split())[:REASON_CHARS]
     if said.result == "not_applicable":

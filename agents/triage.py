@@ -5,21 +5,24 @@ It sees subject, fields and description, never the thread, so that it judges wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from agents.answer import Failed, InvalidAnswer, answered, closed_object, parse
-from agents.context import Context
 from agents.evidence import verify
 from agents.observation import Observation
 from agents.prompt import fenced, system_blocks, visible
 from agents.question import Ask, NonceFor, Question, Turn
-from agents.ticket import Revision
-from agents.verdict import Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agents.context import Context
+    from agents.ticket import Revision
+    from agents.verdict import Evidence
 
 INTAKE_FIELDS = ("problem", "affected", "impact", "contact")
 MAX_TOKENS = 600  # an answer is about 150; more than this is rambling
@@ -116,7 +119,7 @@ def question(revision: Revision, context: Context, *, model: str, nonce_for: Non
 def triage(
     revision: Revision, context: Context, *, ask: Ask, model: str, nonce_for: NonceFor
 ) -> tuple[Triage | Failed, tuple[Observation, ...]]:
-    """Triage of one intake, verified, with what went wrong on the way. Calls `ask` once, or twice after a bad answer."""
+    """Triage of one intake, verified, and what went wrong on the way. Asks once, or twice after a bad answer."""
     asked = question(revision, context, model=model, nonce_for=nonce_for)
     answer = answered(ask, asked, partial(_read, context=context))
     if isinstance(answer, Failed):

@@ -8,13 +8,16 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agents.gateway import CallFailed, Gateway
-from agents.question import Question, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agents.question import Question, Reply
 
 TRIES = 6
 FIRST_WAIT = 0.5  # seconds; doubles up to LONGEST_WAIT, with jitter

@@ -9,14 +9,18 @@ import json
 import os
 import threading
 from dataclasses import asdict
-from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from agents.gateway import CallFailed
 from agents.question import Question, Reply, Usage
 from app.errors import TicketqcError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from agents.gateway import CallFailed
 
 log = structlog.get_logger()
 
@@ -46,10 +50,12 @@ class Journal:
         except OSError as error:
             raise JournalError(f"cannot keep replies in {path}: {error.strerror}. Set TICKETQC_DATA_DIR.") from error
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._fd)
 
     def find(self, question: Question) -> Reply | None:
@@ -77,7 +83,8 @@ class Journal:
             self._durable(mine)
         except OSError as error:
             raise JournalError(
-                f"cannot keep a reply in {self._path}: {error.strerror}. Replies kept so far are safe; make room and run again."
+                f"cannot keep a reply in {self._path}: {error.strerror}. "
+                "Replies kept so far are safe; make room and run again."
             ) from error
 
     def _durable(self, mine: int) -> None:

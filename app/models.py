@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import structlog
 from sqlalchemy import Engine, func
@@ -21,8 +20,12 @@ from agents.judge import LOCAL_TOKEN_LIMIT, TOKEN_LIMIT
 from app import local_model
 from app.asking import Asking, Pace
 from app.db import transaction
-from app.settings import Settings
 from app.tables import ModelState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.settings import Settings
 
 log = structlog.get_logger()
 
@@ -33,6 +36,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 DEFAULTS: Mapping[Role, str] = {"worker": "claude-haiku-5-5", "strong": "claude-sonnet-5-5"}
 NONE, LOCAL = "none", "local"
 CONCURRENCY = 16  # calls in flight per process
+LOCAL_CONCURRENCY = 1  # more would only evict each other's prefix
 LOCAL_TIMEOUT_SECONDS = 900.0  # two busy cores slow a local model tenfold
 LOOK_UP_AGAIN_SECONDS = 30.0
 
@@ -72,7 +76,7 @@ def describe(settings: Settings) -> str:
 
 
 def endpoint(settings: Settings, choice: Choice, *, local_url: str | None = None) -> Endpoint:
-    """Where a chosen model is served. Raises CallFailed `authentication` where the API needs a key and there is none."""
+    """Where a chosen model is served. Raises CallFailed `authentication` where a key is needed and there is none."""
     if choice.local:
         return Endpoint("local", local_url, mode="tool", timeout_seconds=LOCAL_TIMEOUT_SECONDS)
     if settings.anthropic_api_key:
@@ -109,7 +113,7 @@ def open_model(settings: Settings, choice: Choice, *, concurrency: int, local: l
         if local is None or local.url is None or local.model is None:
             raise CallFailed("connection", "the local model is not running")
         gateway = Gateway(endpoint(settings, choice, local_url=local.url))
-        return Ready(local.model, Asking(gateway, pace=Pace(concurrency=1)), True, LOCAL_TOKEN_LIMIT)  # noqa: FBT003
+        return Ready(local.model, Asking(gateway, pace=Pace(concurrency=LOCAL_CONCURRENCY)), True, LOCAL_TOKEN_LIMIT)  # noqa: FBT003
     gateway = Gateway(endpoint(settings, choice))
     facts = gateway.look_up(choice.model)
     return Ready(choice.model, Asking(gateway, pace=Pace(concurrency=concurrency)), False, _token_limit(facts))  # noqa: FBT003

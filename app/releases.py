@@ -1,18 +1,23 @@
-"""Context versions: which one is in force, and how a new one goes live. A version is immutable; a release points at it."""
+"""Context versions: which one is in force, and how one goes live. A version is immutable; a release points at it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
 from agents.context import Context, parse, read_folder
 from app.db import transaction
 from app.errors import NotFound
-from app.settings import Settings
 from app.tables import ContextVersion, Release
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from app.settings import Settings
 
 
 def in_force(session: Session) -> Context:
@@ -47,7 +52,7 @@ def release(session: Session, files: Mapping[str, str], *, note: str) -> Context
 
 
 def ensure_released(engine: Engine, settings: Settings) -> str | None:
-    """Releases the folder's files at the first start; later says in one line where the folder differs from what is in force."""
+    """Releases the folder's files at the first start; later says where they differ from what is in force."""
     files = read_folder(settings.context_dir)
     with transaction(engine) as session:
         newest = session.scalar(select(Release.context_version).order_by(Release.id.desc()).limit(1))

@@ -11,25 +11,29 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
 from decimal import Decimal
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from agents import qc, triage
-from agents.context import Context, ContextError, lint, parse, read_folder
+from agents.context import Context, ContextError, parse, read_folder
+from agents.context_lint import lint
 from agents.gateway import CallFailed
 from agents.judge import Judgement, Panel, judge
 from agents.masking import revise
 from agents.prices import cost
 from agents.question import Ask, NonceFor, Purpose, Question, Reply, Usage
 from agents.ticket import Revision, Ticket, TicketError, parse_jsonl_line, supplied_fields
-from app.asking import Store
 from app.errors import TicketqcError
 from app.models import Ready, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date
+    from pathlib import Path
+
+    from app.asking import Store
 
 SECOND_SHARE = 0.2  # at most this share of tickets gets a second run
 SECOND_PURPOSES: frozenset[Purpose] = frozenset({"second", "second_repair"})
@@ -77,7 +81,7 @@ class Spending:
     def known_cost(self) -> Decimal | None:
         return None if self.unpriced else self.cost_usd
 
-    def __iadd__(self, other: Spending) -> Spending:
+    def __iadd__(self, other: Spending) -> Self:
         self.usage = _sum_usage((self.usage, other.usage))
         self.cost_usd += other.cost_usd
         self.replies += other.replies
@@ -169,9 +173,7 @@ class Reviewer:
     today: date  # chooses the price
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def review(
-        self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None
-    ) -> Report:
+    def review(self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None) -> Report:
         """Raises ReviewError where no call can succeed (key, billing, model); replies so far are kept."""
         supplied = supplied_fields(batch.tickets)
         allow_second = _SecondBudget(len(batch.tickets))
@@ -214,9 +216,7 @@ class Reviewer:
                 spending.add(reply, reused=False, price=self._price(ready, reply))
         return spending
 
-    def _review(
-        self, revision: Revision, *, supplied: frozenset[str], allow_second: Callable[[], bool]
-    ) -> Reviewed:
+    def _review(self, revision: Revision, *, supplied: frozenset[str], allow_second: Callable[[], bool]) -> Reviewed:
         first, second = Spending(), Spending()
         models: set[str] = set()
         panel = None

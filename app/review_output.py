@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from agents.question import Usage
-from agents.triage import Triage
 from agents.verdict import VALUES, Evidence, Finding
 from app.review_file import Report, Reviewed, Spending
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+    from agents.question import Usage
+    from agents.triage import Triage
 
 MARKS: Mapping[str, tuple[str, str]] = {
     "pass": ("✓ pass", "green"),
@@ -149,6 +152,10 @@ def _money(value: Decimal | None) -> float | None:
 
 def print_report(report: Report, console: Console, *, startup_seconds: float) -> None:
     console.print(_table(report))
+    print_summary(report, console, startup_seconds=startup_seconds)
+
+
+def print_summary(report: Report, console: Console, *, startup_seconds: float) -> None:
     console.print(_summary(report, totals(report, startup_seconds=startup_seconds)))
 
 
@@ -198,8 +205,10 @@ def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
         f"\n{sums['tickets']} tickets: {sums['passed']} pass, {sums['failed']} fail, {sums['escalated']} escalate"
         + (f", {sums['not_judged']} not judged" if sums["not_judged"] else "")
         + f" (pass rate {rate})",
-        f"tokens: {tokens['input']:,} in, {tokens['cache_read']:,} from cache, {tokens['cache_write']:,} cached, "
-        f"{tokens['output']:,} out; cache hit rate {hit}; {sums['replies_reused']} replies reused",
+        (
+            f"tokens: {tokens['input']:,} in, {tokens['cache_read']:,} from cache, {tokens['cache_write']:,} cached, "
+            f"{tokens['output']:,} out; cache hit rate {hit}; {sums['replies_reused']} replies reused"
+        ),
         _cost_line(sums),
         f"{sums['seconds']:.1f} s (start-up {sums['startup_seconds']:.1f} s)",
         f"judged by {_judge(report)}, context {report.context.version[:12]}",

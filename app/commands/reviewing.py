@@ -1,0 +1,114 @@
+"""`ticketqc review FILE`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from app.local_model import LocalState
+    from app.models import Ready
+    from app.settings import Settings
+
+POLL_SECONDS = 0.5
+
+
+def review(
+    file: Annotated[Path, typer.Argument(help="Tickets as JSONL, one JSON object a line.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of a table.")] = False,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Tickets judged at the same time.")] = 16,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again even where a reply is on record.")] = False,
+) -> None:
+    """Judge the tickets of a file, without a server or a database."""
+    started = time.monotonic()
+    from rich.console import Console
+
+    from app import review_file, review_output
+    from app.clock import now
+    from app.journal import Journal
+    from app.models import LOCAL_CONCURRENCY
+    from app.settings import load_settings
+    from app.vault import Vault
+
+    settings = load_settings()
+    errors = Console(stderr=True)
+    batch = review_file.read_tickets(file)
+    context = review_file.read_context(settings.context_dir)
+    vault = Vault.load(settings)
+    ready = _open(settings, errors, concurrency=concurrency)
+    with Journal(settings.data_dir / "review-replies.jsonl", fresh=fresh) as journal:
+        reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date())
+        startup = time.monotonic() - started
+        at_once = LOCAL_CONCURRENCY if ready is not None and ready.demonstration else concurrency
+        with _progress(errors, total=len(batch.tickets)) as advance:
+            report = reviewer.review(batch, concurrency=at_once, on_done=advance)
+    if as_json:
+        whole = review_output.as_json(report, startup_seconds=startup)
+        json.dump(whole, sys.stdout, ensure_ascii=False, indent=1)
+        sys.stdout.write("\n")
+        review_output.print_summary(report, errors, startup_seconds=startup)
+    else:
+        review_output.print_report(report, Console(), startup_seconds=startup)
+    raise typer.Exit(1 if any(reviewed.judgement is None for reviewed in report.reviewed) else 0)
+
+
+def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | None:
+    """The chosen model, ready to answer; None where none is chosen, and a line that says so."""
+    from agents.gateway import CallFailed
+    from app.errors import ModelError
+    from app.models import choose, describe, explain, open_model
+
+    choice = choose(settings)
+    errors.print(f"model: {describe(settings)}", highlight=False)
+    if not choice.judged_by_model:
+        return None
+    local = _local_model(settings, errors) if choice.local else None
+    try:
+        return open_model(settings, choice, concurrency=concurrency, local=local)
+    except CallFailed as failure:
+        raise ModelError(explain(failure, choice.model)) from failure
+
+
+def _local_model(settings: Settings, errors: Console) -> LocalState:
+    """The local model, attached to where it runs already, else started by us and ended with us."""
+    import atexit
+
+    from app import local_model
+    from app.errors import ModelError
+
+    state = local_model.read_state(settings.data_dir)
+    process = None
+    if state.state == "absent":
+        process = local_model.start_process(settings)
+        atexit.register(process.terminate)
+    with errors.status("loading the local model") as status:
+        while state.state != "ready":
+            time.sleep(POLL_SECONDS)
+            state = local_model.read_state(settings.data_dir)
+            if state.state == "failed" or (process is not None and process.poll() is not None):
+                raise ModelError(state.detail or "the local model ended; see server.log in the data directory")
+            share = f" {state.progress:.0%}" if state.progress is not None else ""
+            status.update(f"local model: {state.state}{share}")
+    return state
+
+
+@contextmanager
+def _progress(errors: Console, *, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error where that is a terminal; nothing otherwise."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as progress:
+        task = progress.add_task("tickets", total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,106 @@
+"""Replies and attempts in the `runs` table: a Store for one revision in the service."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import Engine, select
+from sqlalchemy.dialects.postgresql import insert
+
+from agents.prices import cost
+from agents.question import Question, Reply, Usage
+from app.db import transaction
+from app.tables import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+
+    from agents.gateway import CallFailed
+
+log = structlog.get_logger()
+
+DUPLICATE = "duplicate"  # outcome of a paid reply that another worker had recorded first
+
+
+class RunStore:
+    """Keeps each reply in a transaction of its own, before anything may fail on it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        revision_id: int,
+        context_version: str,
+        today: Callable[[], date],
+        demonstration: bool,
+    ) -> None:
+        self._engine = engine
+        self._pinned = {"revision_id": revision_id, "context_version": context_version}
+        self._today = today
+        self._demonstration = demonstration
+
+    def find(self, question: Question) -> Reply | None:
+        with transaction(self._engine) as session:
+            run = session.scalar(select(Run).where(Run.reply_key == question.key, Run.replied, Run.reply.is_not(None)))
+            return None if run is None else _reply(run)
+
+    def keep(self, question: Question, reply: Reply) -> None:
+        row = {
+            **self._asked(question),
+            **_answered(reply),
+            "replied": True,
+            "cost_usd": self._cost(question.model, reply.usage),
+        }
+        with transaction(self._engine) as session:
+            statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
+            if session.scalar(statement) is None:
+                # Two workers asked the same at the same moment: both were billed, the first one's answer counts.
+                session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
+
+    def failed(self, question: Question, failure: CallFailed) -> None:
+        row = {**self._asked(question), "replied": False, "outcome": failure.code, "cost_usd": None}
+        with transaction(self._engine) as session:
+            session.execute(insert(Run).values(**row))
+        log.warning("model.attempt_failed", agent=question.agent, code=failure.code, message=str(failure))
+
+    def _asked(self, question: Question) -> dict[str, Any]:
+        return {
+            **self._pinned,
+            "reply_key": question.key,
+            "agent": question.agent,
+            "purpose": question.purpose,
+            "repetition": question.repetition,
+            "agent_hash": question.agent_hash,
+            "model": question.model,
+        }
+
+    def _cost(self, model: str, usage: Usage) -> Decimal | None:
+        return Decimal(0) if self._demonstration else cost(model, usage, on=self._today())
+
+
+def _answered(reply: Reply) -> dict[str, Any]:
+    return {
+        "answered_by": reply.model,
+        "outcome": reply.outcome,
+        "stop_reason": reply.stop_reason,
+        "reply": reply.text,
+        "request_id": reply.request_id,
+        "latency_ms": reply.latency_ms,
+        **{f"{kind}_tokens": getattr(reply.usage, kind) for kind in Usage.__dataclass_fields__},
+    }
+
+
+def _reply(run: Run) -> Reply:
+    usage = Usage(**{kind: getattr(run, f"{kind}_tokens") for kind in Usage.__dataclass_fields__})
+    return Reply(
+        text=run.reply or "",
+        outcome=run.outcome,  # type: ignore[arg-type]  only _answered writes rows with a reply
+        stop_reason=run.stop_reason,
+        usage=usage,
+        model=run.answered_by,
+        request_id=run.request_id,
+        latency_ms=run.latency_ms,
+    )

@@ -1,0 +1,157 @@
+"""The gateway speaks to the strict double through the real SDK over real HTTP."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agents import qc, triage
+from agents.gateway import CallFailed, Endpoint, Gateway
+from agents.question import Question, Turn
+from tests.cast import MODEL, nonce_for, revision, shipped_context
+from tests.double import Double, Fault, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def double() -> Iterator[Double]:
+    with running() as server:
+        yield server
+
+
+def gateway(double: Double, *, key: str | None = None, timeout: float = 10.0) -> Gateway:
+    mode = "tool" if double.profile == "llamacpp" else "format"
+    return Gateway(Endpoint(key or double.key, double.base_url, mode=mode, timeout_seconds=timeout))
+
+
+def qc_question() -> Question:
+    return qc.question(revision(), shipped_context(), model=MODEL, nonce_for=nonce_for, triage=None)
+
+
+def triage_question() -> Question:
+    return triage.question(revision(), shipped_context(), model=MODEL, nonce_for=nonce_for)
+
+
+@pytest.mark.parametrize("question", [qc_question(), triage_question()], ids=["qc", "triage"])
+def test_both_agents_questions_are_accepted_and_answered(double: Double, question: Question) -> None:
+    reply = gateway(double).ask(question)
+    assert (reply.outcome, reply.stop_reason, reply.model) == ("answered", "end_turn", MODEL)
+    assert json.loads(reply.text)
+    assert reply.usage.output > 0
+    assert reply.request_id
+
+
+def test_workers_do_not_think(double: Double) -> None:
+    gateway(double).ask(qc_question())
+    (body,) = double.bodies
+    assert body["thinking"] == {"type": "disabled"}
+    assert body["output_config"]["effort"] == "low"
+    assert not {"temperature", "tools", "tool_choice"} & body.keys()
+
+
+def test_the_strong_tier_thinks_adaptively(double: Double) -> None:
+    asked = replace(qc_question(), agent="chief_of_staff", model="claude-sonnet-5-5")
+    assert gateway(double).ask(asked).outcome == "answered"
+    assert double.bodies[-1]["thinking"] == {"type": "adaptive"}
+
+
+def test_a_worker_on_a_model_that_cannot_stop_thinking_thinks_as_little_as_it_may(double: Double) -> None:
+    gateway(double).ask(replace(qc_question(), model="claude-sonnet-5-5"))
+    assert double.bodies[-1]["thinking"] == {"type": "between_tools"}
+
+
+def test_an_older_model_is_sent_only_what_it_knows(double: Double) -> None:
+    assert gateway(double).ask(replace(qc_question(), model="claude-haiku-4-5")).outcome == "answered"
+
+
+def test_the_whole_prefix_is_read_from_the_cache_after_priming(double: Double) -> None:
+    speaker = gateway(double)
+    primed = speaker.prime(qc_question())
+    assert primed.usage.output == 1
+    assert "VPN" not in str(double.bodies[-1]["messages"])
+    assert primed.usage.cache_write_5m > 0
+    reply = speaker.ask(qc_question())
+    assert reply.usage.cache_read == primed.usage.cache_write_5m
+    assert reply.usage.cache_write_5m == 0
+
+
+def test_a_repair_turn_is_accepted(double: Double) -> None:
+    asked = qc_question()
+    turns = (*asked.turns, Turn("assistant", "nonsense"), Turn("user", "Give the whole answer again."))
+    assert gateway(double).ask(replace(asked, turns=turns, purpose="repair")).outcome == "answered"
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("refuse", "refused"), ("truncate", "truncated")])
+def test_what_is_no_answer_is_still_a_paid_reply(double: Double, kind: str, outcome: str) -> None:
+    double.fault(Fault(kind))  # type: ignore[arg-type]  a parametrized kind
+    reply = gateway(double).ask(qc_question())
+    assert reply.outcome == outcome
+    assert reply.usage.input + reply.usage.cache_write_5m > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "permanent", "stops_all"),
+    [
+        ("rate_limit", "rate_limited", False, False),
+        ("overloaded", "overloaded", False, False),
+        ("server_error", "server_error", False, False),
+        ("cut_before", "connection", False, False),
+        ("cut_middle", "connection", False, False),
+        ("hang", "timeout", False, False),
+        ("invalid_key", "authentication", True, True),
+        ("billing", "billing", True, True),
+        ("permission", "permission", True, True),
+    ],
+)
+def test_every_error_has_its_class(double: Double, kind: str, code: str, *, permanent: bool, stops_all: bool) -> None:
+    speaker = gateway(double, timeout=0.5)
+    speaker.look_up(MODEL)
+    double.fault(Fault(kind))  # type: ignore[arg-type]  a parametrized kind
+    with pytest.raises(CallFailed) as caught:
+        speaker.ask(qc_question())
+    failure = caught.value
+    assert (failure.code, failure.permanent, failure.stops_all) == (code, permanent, stops_all)
+    assert len(double.account.calls) == 1
+
+
+def test_retry_after_is_passed_on(double: Double) -> None:
+    double.fault(Fault("rate_limit", retry_after=7))
+    with pytest.raises(CallFailed) as caught:
+        gateway(double).ask(qc_question())
+    assert caught.value.retry_after == 7
+
+
+def test_a_wrong_key_is_said_at_the_look_up(double: Double) -> None:
+    with pytest.raises(CallFailed) as caught:
+        gateway(double, key="wrong").look_up(MODEL)
+    assert caught.value.code == "authentication"
+    assert "wrong" not in str(caught.value)
+
+
+def test_an_unknown_model_is_said_at_the_look_up(double: Double) -> None:
+    with pytest.raises(CallFailed) as caught:
+        gateway(double).look_up("claude-nonesuch-9")
+    assert caught.value.code == "unknown_model"
+
+
+def test_a_server_that_is_not_there_is_a_connection_error() -> None:
+    nobody = Gateway(Endpoint("key", "http://127.0.0.1:9", timeout_seconds=2))
+    with pytest.raises(CallFailed) as caught:
+        nobody.look_up(MODEL)
+    assert caught.value.code == "connection"
+
+
+def test_a_server_that_ignores_formats_is_asked_through_one_forced_tool() -> None:
+    with running(profile="llamacpp") as local:
+        reply = gateway(local).ask(qc_question())
+        assert reply.outcome == "answered"
+        assert set(json.loads(reply.text)) == {"findings", "triage"}
+        body = local.bodies[-1]
+        assert body["tool_choice"] == {"type": "tool", "name": "answer", "disable_parallel_tool_use": True}
+        assert "output_config" not in body
+        assert "thinking" not in body

@@ -1,0 +1,211 @@
+"""From a revision to a judgement: what each answer of the model leads to."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agents.gateway import CallFailed
+from agents.judge import Judgement, Panel, judge
+from agents.ticket import OPTIONAL_FIELDS
+from tests.cast import MODEL, TRIAGED, Model, judged, nonce_for, reply, revision, said, shipped_context
+
+if TYPE_CHECKING:
+    from agents.verdict import Finding
+
+if TYPE_CHECKING:
+    from agents.question import Outcome
+    from agents.ticket import Revision
+
+EVERYTHING = frozenset(OPTIONAL_FIELDS)
+
+
+def run(
+    model: Model | None, *, ticket: Revision | None = None, allow_second: bool = False, token_limit: int = 30_000
+) -> Judgement:
+    panel = None
+    if model is not None:
+        panel = Panel(MODEL, model, nonce_for, token_limit, lambda: allow_second)
+    return judge(ticket or revision(), shipped_context(), supplied=EVERYTHING - {"events"}, panel=panel)
+
+
+def finding(judgement: Judgement, criterion: str) -> Finding:
+    return next(found for found in judgement.findings if found.criterion == criterion)
+
+
+def test_a_good_ticket_passes_with_one_call_to_each_agent() -> None:
+    model = Model()
+    judgement = run(model)
+    assert judgement.verdict.outcome == "pass"
+    assert [question.agent for question in model.asked] == ["triage", "qc"]
+    assert [found.criterion for found in judgement.findings] == [c.id for c in shipped_context().rubric.criteria]
+    assert judgement.observations == ()
+
+
+def test_a_verified_quote_carries_its_span() -> None:
+    judgement = run(
+        Model(qc=judged(root_cause=said("not_met", line=9, quote="watched the tunnel for", reason="No cause.")))
+    )
+    found = finding(judgement, "root_cause")
+    assert (found.result, found.evidence_status, found.reason) == ("not_met", "verified", "No cause.")
+    (evidence,) = found.evidence
+    line = revision().lines[evidence.line - 1]
+    (span,) = evidence.spans
+    assert line.text[span.start : span.end] == "watched the tunnel for"
+
+
+def test_a_quote_that_is_not_there_leaves_the_criterion_unscored_and_is_observed() -> None:
+    judgement = run(Model(qc=judged(root_cause=said("not_met", line=9, quote="rebooted the core switch twice"))))
+    found = finding(judgement, "root_cause")
+    assert (found.result, found.evidence_status, found.evidence) == ("unscored", "void", ())
+    assert [(o.agent, o.code, o.subject) for o in judgement.observations] == [("qc", "quote_not_found", "root_cause")]
+
+
+def test_a_not_met_without_a_quote_proves_nothing() -> None:
+    assert finding(run(Model(qc=judged(root_cause=said("not_met", line=9)))), "root_cause").evidence_status == "void"
+
+
+def test_absent_is_not_met_with_an_explicit_absence() -> None:
+    found = finding(run(Model(qc=judged(follow_up=said("absent", reason="Nothing was agreed.")))), "follow_up")
+    assert (found.result, found.absent, found.evidence_status) == ("not_met", True, "absent")
+
+
+def test_a_critical_criterion_met_without_a_quote_is_unscored_and_escalates() -> None:
+    judgement = run(Model(qc=judged(work_performed=said("met", line=9))))
+    assert finding(judgement, "work_performed").evidence_status == "void"
+    assert judgement.verdict.outcome == "escalate"
+
+
+def test_lines_that_do_not_exist_are_dropped() -> None:
+    found = finding(run(Model(qc=judged(clear_problem=said("met", line=999)))), "clear_problem")
+    assert (found.result, found.evidence) == ("met", ())
+
+
+def test_a_check_settles_the_criterion_that_names_it() -> None:
+    asked = {"author_role": "requester", "body": "Is anyone there?", "at": "2026-11-16T09:00:00Z"}
+    ticket = revision(entries=[asked], resolution=None)
+    judgement = run(Model(qc=judged(work_performed=said("absent"))), ticket=ticket)
+    found = finding(judgement, "work_performed")
+    assert (found.kind, found.result) == ("checked", "not_met")
+    assert judgement.verdict.outcome == "fail"
+
+
+def test_without_a_model_checks_stand_and_the_rest_is_unscored() -> None:
+    judgement = run(None)
+    results = {found.criterion: found.result for found in judgement.findings}
+    assert all(results[c.id] == "unscored" for c in shipped_context().rubric.judged)
+    assert all(results[c.id] != "unscored" for c in shipped_context().rubric.checked)
+    assert judgement.verdict.outcome == "escalate"
+
+
+def test_a_ticket_too_long_is_not_sent() -> None:
+    model = Model()
+    judgement = run(model, ticket=revision(description="word " * 60_000))
+    assert model.asked == []
+    assert judgement.verdict.outcome == "escalate"
+    assert "too long" in judgement.verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ("refused", "refusal"),
+        ("truncated", "truncated"),
+        ("context_exceeded", "context_exceeded"),
+        ("unusable", "invalid_answer"),
+    ],
+)
+def test_what_is_no_answer_is_observed_and_escalates(outcome: Outcome, code: str) -> None:
+    judgement = run(Model(qc=reply("", outcome=outcome)))
+    assert judgement.verdict.outcome == "escalate"
+    assert [(o.agent, o.code) for o in judgement.observations] == [("qc", code)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "{",
+        "[]",
+        '{"findings": {}, "triage": []}',
+        '{"findings": {}, "triage": [], "verdict": "pass"}',
+        judged(clear_problem={"result": "excellent", "lines": [], "quote": "", "reason": ""}),
+        judged(clear_problem={"result": "met", "lines": ["1"], "quote": "", "reason": ""}),
+        judged(made_up=said()),
+    ],
+)
+def test_an_invalid_answer_is_asked_for_once_more(bad: str) -> None:
+    model = Model(qc=[bad, judged()])
+    judgement = run(model)
+    assert judgement.verdict.outcome == "pass"
+    first, repair = model.asked[1:]
+    assert (first.purpose, repair.purpose) == ("review", "repair")
+    assert [turn.role for turn in repair.turns] == ["user", "assistant", "user"]
+    assert first.key != repair.key
+
+
+def test_twice_invalid_is_a_failure_of_the_agent_not_a_verdict() -> None:
+    judgement = run(Model(qc="no json"))
+    assert judgement.verdict.outcome == "escalate"
+    assert [(o.agent, o.code) for o in judgement.observations] == [("qc", "invalid_answer")]
+
+
+def test_an_escalation_rule_with_evidence_escalates_and_without_it_does_not() -> None:
+    rule = shipped_context().rules[0].id
+    shown = {**TRIAGED, "rules": [{"rule": rule, "line": 8, "quote": "cannot work from home"}]}
+    judgement = run(Model(triage=json.dumps(shown)))
+    assert judgement.verdict.outcome == "escalate"
+    assert [hit.rule for hit in judgement.rules] == [rule]
+    invented = {**TRIAGED, "rules": [{"rule": rule, "line": 8, "quote": "our data was stolen yesterday"}]}
+    judgement = run(Model(triage=json.dumps(invented)))
+    assert judgement.verdict.outcome == "pass"
+    assert [(o.agent, o.code, o.subject) for o in judgement.observations] == [("triage", "quote_not_found", rule)]
+
+
+def test_qc_can_name_an_escalation_that_triage_missed() -> None:
+    rule = shipped_context().rules[0].id
+    answer = json.loads(judged())
+    answer["triage"] = [
+        {"code": "missed_escalation", "subject": rule, "line": 9, "quote": "expired client certificate"}
+    ]
+    judgement = run(Model(qc=json.dumps(answer)))
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.missed_by_triage == {rule}
+    assert [(o.observer, o.agent, o.code) for o in judgement.observations] == [("qc", "triage", "missed_escalation")]
+
+
+def test_failed_triage_does_not_keep_qc_from_judging() -> None:
+    judgement = run(Model(triage=reply("", outcome="refused")))
+    assert judgement.triage is None
+    assert judgement.verdict.outcome == "pass"
+    assert [(o.agent, o.code) for o in judgement.observations] == [("triage", "refusal")]
+
+
+def test_intake_fields_are_present_missing_or_unscored() -> None:
+    answer = {**TRIAGED, "impact": {"line": 8, "quote": "the whole office is down"}}
+    triage = run(Model(triage=json.dumps(answer))).triage
+    assert triage is not None
+    states = {name: field.state for name, field in triage.fields.items()}
+    assert states == {"problem": "present", "affected": "present", "impact": "unscored", "contact": "missing"}
+
+
+def test_disagreement_of_two_runs_unscores_and_is_observed() -> None:
+    low = judged(work_performed=said("partly", line=9, quote="watched the tunnel for 30 minutes"))
+    judgement = run(Model(qc=[low, judged()]), allow_second=True)
+    assert judgement.second_run
+    assert finding(judgement, "work_performed").result == "unscored"
+    assert judgement.verdict.outcome == "escalate"
+    assert [(o.code, o.subject) for o in judgement.observations] == [("unstable", "work_performed")]
+
+
+def test_a_second_run_is_made_only_where_it_is_allowed() -> None:
+    low = judged(work_performed=said("partly", line=9, quote="watched the tunnel for 30 minutes"))
+    model = Model(qc=low)
+    assert not run(model, allow_second=False).second_run
+    assert len(model.asked) == 2
+
+
+def test_no_reply_at_all_is_the_callers_business() -> None:
+    with pytest.raises(CallFailed):
+        run(Model(qc=CallFailed("overloaded", "HTTP 529")))
