@@ -40,8 +40,8 @@ HEARTBEAT = 5.0  # seconds
 SILENCE = timedelta(seconds=20)  # without a heartbeat for this long a worker counts as dead
 SWEEP_EVERY = 15.0  # seconds; with SILENCE, a dead worker's job waits again within 35 s
 DEATHS = 6  # a job whose worker died this often may well be what kills it
-GRACE = 3.0  # seconds in which to finish after a request to stop
-RELEASE_WITHIN = 1.5  # seconds; GRACE and this stay under the 5 s in which everything has to end
+GRACE = 2.0  # seconds in which to finish after a request to stop
+RELEASE_WITHIN = 1.0  # seconds; with GRACE well under the 5 s in which everything has to end
 POLL = 1.0  # seconds; only what comes back for another try is not announced
 RECONNECT = (1, 2, 4, 8, 15)  # seconds between looks at a database that is away
 REFRESH = 2.0  # seconds between looks at the models
@@ -54,7 +54,7 @@ def run(deps: Deps, *, url: str, handlers: Mapping[str, Handler], concurrency: i
 
     1. Jobs of dead workers are taken back, now and every 15 s.
     2. Jobs run in threads, `concurrency` at once. A database that goes away is waited for.
-    3. Asked to stop, no new job starts; those that run have 3 s.
+    3. Asked to stop, no new job starts; those that run have 2 s.
     4. What runs still then waits for another worker in the database, and this process ends under it.
     """
     # The edge of each job logs its errors; procrastinate's account of them would be the second.
@@ -106,7 +106,7 @@ class _Process:
             failures = 0 if await self._until_it_ends(asyncio.create_task(self._round())) else failures + 1
             if not self._stop.is_set():
                 log.warning("worker.database_away", again_in_seconds=seconds)
-                await self._pause(seconds)
+                await self._stopped_within(seconds)
 
     async def _until_it_ends(self, round_: asyncio.Task[None]) -> bool:
         """Waits for the round, or ends it when asked to stop; True where it got as far as working."""
@@ -124,8 +124,8 @@ class _Process:
 
     async def _round(self) -> None:
         """One life of procrastinate's worker, with connections of its own."""
+        await asyncio.to_thread(self._sweep)  # says at once that the database is away; a pool waits 30 s
         async with self._app().open_async() as app:
-            await asyncio.to_thread(self._sweep)
             self._worker = Worker(
                 app,
                 concurrency=self._concurrency,
@@ -143,14 +143,14 @@ class _Process:
 
     def _app(self) -> App:
         options = f"{conninfo_to_dict(self._url).get('options', '')} -c search_path={queue.SCHEMA}"
-        app = App(connector=PsycopgConnector(conninfo=self._url, kwargs={"options": options}, min_size=1, max_size=4))
+        pool = PsycopgConnector(conninfo=self._url, kwargs={"options": options}, min_size=1, max_size=4, timeout=10)
+        app = App(connector=pool)
         for name in self._edge.handlers:
             app.task(name=name, pass_context=True, retry=Retry())(self._edge.run)
         return app
 
     async def _sweep_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
+        while not await self._stopped_within(SWEEP_EVERY):
             try:
                 await asyncio.to_thread(self._sweep)
             except AWAY as error:
@@ -197,7 +197,8 @@ class _Process:
             with transaction(self._edge.deps.engine) as session:
                 queue.release(session, worker=worker)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _stopped_within(self, seconds: float) -> bool:
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stopping}, timeout=seconds)
         stopping.cancel()
+        return self._stop.is_set()
