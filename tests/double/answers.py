@@ -22,9 +22,14 @@ ANSWER_KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
 SHORTFALLS = 3  # criteria that are not met in the default answer
 ALWAYS_MET = "work_performed"  # critical in the shipped rubric: met, and quoted
-QUOTE_WORDS = 6
+QUOTE_WORDS = 8
 FEWEST_QUOTED_WORDS, MOST_QUOTED_WORDS = 3, 12
 FALSE_QUOTE = "words that nobody ever wrote here"
+REASONS = (
+    "The ticket says what was wanted here, but not what was done about it.",
+    "No entry names the test or the person that would show this.",
+    "Only the outcome is written down, so a colleague cannot follow the step.",
+)
 INTAKE_FIELDS = ("problem", "affected", "impact", "contact")
 NUMBERED = re.compile(r"^[ \t]*(\d+)\| ?(.*?)[ \t]*$", re.MULTILINE)
 WORD = re.compile(r"\S+")
@@ -103,7 +108,7 @@ def _quotes(lines: list[TicketLine], *, seed: str) -> list[Quote]:
 
 
 def _words(text: str, *, seed: str) -> str:
-    """At most six words in a row, exactly as they stand there, spaces included."""
+    """At most eight words in a row, exactly as they stand there, spaces included."""
     spans = [match.span() for match in WORD.finditer(text)]
     count = min(QUOTE_WORDS, len(spans))
     first = _rank(f"{seed}:{text}") % (len(spans) - count + 1)
@@ -139,12 +144,12 @@ def _finding(criterion: Json, root: Json, quote: Quote, *, short: bool, quoted: 
     values = {
         "result": result,
         "line": quote.line if cites else 0,
-        "lines": [quote.line] if cites else [],
+        "lines": [quote.line] if quote.line and result != "absent" else [],
         "quote": quote.words if cites else "",
         "evidence": [{"line": quote.line, "quote": quote.words}] if cites else [],
-        "reason": "The ticket does not show this." if short else "",
+        "reason": REASONS[quote.line % len(REASONS)] if short else "",
     }
-    filled = instance(criterion, seed="finding")
+    filled = instance(criterion, seed="finding", root=root)
     return {name: values.get(name, value) for name, value in filled.items()}
 
 

@@ -23,9 +23,12 @@ OF_FORMAT = {
 OF_TYPE: dict[str, Any] = {"integer": 1, "number": 1.5, "boolean": True, "null": None}
 
 
-def instance(schema: Json, *, seed: str) -> Any:  # noqa: ANN401  any JSON value
-    """Every property is filled, every list has one item; enums and alternatives are chosen by the seed."""
-    return _make(schema, schema, random.Random(seed))  # noqa: S311  repeatable, not secret
+def instance(schema: Json, *, seed: str, root: Json | None = None) -> Any:  # noqa: ANN401  any JSON value
+    """Every property is filled, every list has one item; enums and alternatives are chosen by the seed.
+
+    `root` is the whole schema, where this one is a part of it that may refer to the rest.
+    """
+    return _make(schema, root or schema, random.Random(seed))  # noqa: S311  repeatable, not secret
 
 
 def resolve(schema: Json, root: Json) -> Json:

@@ -32,7 +32,7 @@ SHAPES_KEPT = 1024
 SCHEMA_OF: Mapping[Endpoint, str] = {"messages": "CreateMessageParams", "count_tokens": "CountMessageTokensParams"}
 METHOD_OF: Mapping[Endpoint, Callable[..., Any]] = {"messages": Messages.create, "count_tokens": Messages.count_tokens}
 TYPE_OF: Mapping[Endpoint, Any] = {
-    "messages": message_create_params.MessageCreateParamsNonStreaming,
+    "messages": message_create_params.MessageCreateParams,
     "count_tokens": message_count_tokens_params.MessageCountTokensParams,
 }
 SENT_AS_HEADERS = frozenset({"user_profile_id", "workspace_id"})
