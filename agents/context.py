@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.documents import ID, Document, Item, Problem, bullets, read_document, resolved
 from agents.rubric import Criterion, Rubric, read_rubric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = [
     "FILES", "READ_BY", "Context", "ContextError", "Criterion", "Item", "Problem", "Rubric",
@@ -187,6 +190,9 @@ def _cleaned(document: Document, rubric: Rubric) -> str:
             for criterion in rubric.judged
         ]
     else:
-        items = [f"## {item.title} {{#{item.id}}}\n{resolved(item.body)}" for item in document.items]
+        # An id costs tokens, so it is shown only where answers name it.
+        ids = [f" {{#{item.id}}}" if document.file == RULES else "" for item in document.items]
+        pairs = zip(document.items, ids, strict=True)
+        items = [f"## {item.title}{shown}\n{resolved(item.body)}" for item, shown in pairs]
     parts = [part for part in (resolved(document.prose), *items) if part]
     return re.sub(r"\n{3,}", "\n\n", "\n\n".join(parts))

@@ -6,14 +6,18 @@ HTML comments are notes to the people who edit; they are gone from everything a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import yaml
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from markdown_it.token import Token
 
 Severity = Literal["error", "warning"]
 
@@ -36,6 +40,7 @@ class Problem:
     severity: Severity
     message: str
 
+    @override
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.severity}: {self.message}"
 
@@ -146,6 +151,9 @@ def _front_matter(file: str, plain: str, problems: list[Problem]) -> tuple[dict[
     """The settings at the top, and the text with them blanked out."""
     match = _FRONT_MATTER.match(plain)
     if match is None:
+        if re.match(r"\s*---[ \t]*\n", plain):
+            line = _line_of(plain, plain.index("---"))
+            problems.append(Problem(file, line, "error", "the settings that begin here never end: add a line ---"))
         return {}, plain
     first = _line_of(plain, match.start(1))
     front: dict[str, Setting] = {}

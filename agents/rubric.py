@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from agents.documents import Bullet, Document, Item, Problem, Setting, bullets, resolved
 from agents.verdict import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_PASS_MARK = 80.0
 RESULTS = ("met", "partly", "not met", "not applicable")
@@ -68,7 +70,13 @@ class Form(NamedTuple):
     words: str  # everything but the settings
 
     def setting(self, name: str) -> Setting | None:
-        return next((setting for known, setting in self.settings if known == name), None)
+        """Its first line: what runs on belongs to the question, and is reported."""
+        found = next((setting for known, setting in self.settings if known == name), None)
+        return found and found._replace(value=found.value.partition("\n")[0].strip())
+
+    @property
+    def run_on(self) -> tuple[Setting, ...]:
+        return tuple(setting for _, setting in self.settings if "\n" in setting.value)
 
 
 def read_rubric(document: Document, problems: list[Problem]) -> Rubric:
@@ -131,6 +139,10 @@ def _number(text: str) -> float | None:
 
 def _criterion(item: Item, problems: list[Problem]) -> Criterion:
     form = read_form(item)
+    problems.extend(
+        Problem(item.file, setting.line + 1, "error", f"put an empty line after the settings of {item.id}")
+        for setting in form.run_on
+    )
     names = (name.strip() for name in (form.setting("settled by") or Setting("", 0)).value.split(","))
     return Criterion(
         id=item.id,

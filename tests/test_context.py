@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +17,9 @@ from agents.context import FILES, READ_BY, Context, ContextError, parse, read_fo
 from agents.documents import bullets, read_document
 from agents.rubric import read_form
 from agents.tokens import token_estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FOLDER = Path(__file__).parent.parent / "context"
 
@@ -287,6 +290,10 @@ CASES: dict[str, Case] = {
         "qc_rubric.md", "pass_mark: 80", "pass_mark: " + "[" * 5000, 0,
         "the settings between the --- lines are not valid YAML",
     ),
+    "front matter never ends": (
+        "qc_rubric.md", "pass_mark: 80\n---\n", "pass_mark: 80\n", -1,
+        "the settings that begin here never end: add a line ---",
+    ),
     "pass mark not a number": (
         "qc_rubric.md", "pass_mark: 80", "pass_mark: eighty", 0,
         'pass_mark must be a number from 1 to 100, not "eighty"',
@@ -427,7 +434,8 @@ def test_results_without_a_question_are_not_taken_for_settings() -> None:
 
 PIECES = st.sampled_from(
     ["---\n", "## A {#a}\n", "## B {#a}\n", "# T\n", "- weight: 1\n", "- **Met**: x\n", "<!--", "-->", "```\n", "    ",
-     "[[a]]", "[[", "\t", "\r", "\n", "> ", "1. ", "pass_mark: 1\n", "&x ", "*x ", "? ", "{", "[", ": ", "|\n", "!!int ",
+     "[[a]]", "[[", "\t",
+     "\r", "\n", "> ", "1. ", "pass_mark: 1\n", "&x ", "*x ", "? ", "{", "[", ": ", "|\n", "!!int ",
      "{#", "}", "====\n", "\ufeff", "\u2028", "\x0b", "\0", "\\", "word "]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map("".join))

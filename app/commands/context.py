@@ -38,11 +38,11 @@ def lint(
         typer.echo(f"{_shown(place)}/{problem}")
     errors = sum(problem.severity == "error" for problem in problems)
     if errors:
-        typer.echo(f"{errors} of {len(problems)} problems are errors: these files cannot be released.")
+        typer.echo(f"Errors: {errors} of {len(problems)} problems. These files cannot be released as they are.")
         raise typer.Exit(1)
     context = parse(files)
     counts = ", ".join(f"{agent} {prefix_tokens(context, agent):,}" for agent in READ_BY)
-    warnings = f"{len(problems)} warnings" if problems else "nothing to mend"
+    warnings = f"warnings: {len(problems)}" if problems else "nothing to mend"
     typer.echo(
         f"{_shown(place)}: {warnings}; tokens before each ticket (at most {PREFIX_TOKENS:,}): {counts}; "
         f"version {context.version[:12]}"
