@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from agents.phrases import Found, left_over_template, says_nothing, wants_answer
+from agents.phrases import Found, acknowledges, left_over_template, says_nothing, wants_answer
 from agents.verdict import Evidence, Finding, Span
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def no_agent_entry(case: Case) -> Finding:
         return _met(check, f"Entries by an agent: {len(case.agent_entries)}.")
     if any(not says_nothing(text) for text in case.resolution_texts):
         return _met(check, "The resolution says what was done.")
-    return _absent(check, "No agent wrote anything between opening and closing.")
+    late = any(entry.author_role == "agent" for entry in case.revision.ticket.entries)
+    after = "; what was written came after it was closed" if late else ""
+    return _absent(check, f"No agent wrote anything between opening and closing{after}.")
 
 
 def resolution_placeholder(case: Case) -> Finding:
@@ -164,8 +166,7 @@ def requester_unanswered(case: Case) -> Finding:
         return _not_applicable(check, "The requester wrote nothing after opening.")
     index, last = written[-1]
     after = [entry for _, entry in case.thread[case.thread.index((index, last)) + 1 :]]
-    answers = [entry.body for entry in after if entry.author_role in _DESK] + list(case.resolution_texts)
-    if any(not says_nothing(answer) for answer in answers):
+    if any(_answers(entry) for entry in after) or any(not says_nothing(text) for text in case.resolution_texts):
         return _met(check, "An agent wrote after the requester's last message.")
     lines = case.lines(f"entry:{index}")
     wanted = wants_answer([line.text for line in lines])
@@ -174,6 +175,13 @@ def requester_unanswered(case: Case) -> Finding:
     return _shown(
         check, "The ticket was closed while this message of the requester was unanswered.", [_at(lines, wanted)]
     )
+
+
+def _answers(entry: Entry) -> bool:
+    """An empty phrase is no answer, nor is bare work time; an entry with neither had an attachment or lost its text."""
+    if entry.author_role not in _DESK:
+        return False
+    return not says_nothing(entry.body) if entry.body.strip() else entry.minutes is None
 
 
 def no_closing_note(case: Case) -> Finding:
@@ -193,13 +201,19 @@ def _closing_note(case: Case) -> bool:
     for position, (_, entry) in enumerate(case.thread):
         if entry.author_role != "agent" or not entry.body.strip():
             continue
-        last_word = not any(later.author_role == "requester" for _, later in case.thread[position + 1 :])
+        last_word = _last_word(case, position)
         if end is None or entry.at is None:
             if last_word:
                 return True
         elif end - entry.at <= (LONGEST_WAIT if last_word else CLOSING_WINDOW):
             return True
     return False
+
+
+def _last_word(case: Case, position: int) -> bool:
+    """After this entry the requester at most said thanks."""
+    later = [index for index, entry in case.thread[position + 1 :] if entry.author_role == "requester"]
+    return all(acknowledges([line.text for line in case.lines(f"entry:{index}")]) for index in later)
 
 
 def reopened(case: Case) -> Finding:

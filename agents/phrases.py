@@ -61,7 +61,8 @@ _STILL_BROKEN = re.compile(  # "n.?t": doesn't, doesnt, with either apostrophe
     r"|an? (?:issue|problem|error))"
     r"|\b(?:does|do|did|is|are|was|has|have|will|would)(?:n.?t| not)\s+(?:help|work|fix|solve|resolve|start|print|open)"
     r"|\b(?:not|never|nicht)\s+(?:working|solved|fixed|resolved|better|gelöst|behoben|besser)\b"
-    r"|\bsame\s+(?:problem|issue|error|result|behaviou?r|thing)\b|\bno\s+(?:change|improvement|luck|success)\b"
+    r"|\b(?<!not the )same\s+(?:problem|issue|error|result|behaviou?r|thing)\b"
+    r"|\bno\s+(?:change|improvement|luck|success)\b"
     r"|\bany\s+(?:update|news|progress)\b|\bkeeps?\s+(?:crash|fail|happen|disconnect|drop|freez)"
     r"|\b(?:is|has)\s+(?:back|returned)\b.{0,20}\b(?:again|problem|error|issue)\b|\bhappened\s+again\b"
     r"|\b(?:geht|funktioniert|klappt|läuft)\s+(?:\w+\s+){0,2}nicht\b|\bimmer\s+noch\b|\bnoch\s+immer\b",
@@ -70,6 +71,10 @@ _STILL_BROKEN = re.compile(  # "n.?t": doesn't, doesnt, with either apostrophe
 _WORKS = re.compile(
     r"\b(?:works?|working|solved|fixed|resolved|geht|funktioniert|läuft)\s+(?:\w+\s+)?(?:now|again|fine|well|great|perfectly|"
     r"jetzt|wieder|nun)\b|\bproblem (?:is )?(?:gone|solved|fixed)\b",
+    re.IGNORECASE,
+)
+_THANKS = re.compile(
+    r"\b(?:thanks?|thx|ty|cheers|great|perfect|brilliant|awesome|danke|dankeschön|merci|gracias|grazie|bedankt|obrigad[oa])\b",
     re.IGNORECASE,
 )
 _LONGEST_SENTENCE = 400  # characters
@@ -87,6 +92,12 @@ def wants_answer(lines: Sequence[str]) -> Found | None:
         elif report is None and _STILL_BROKEN.search(sentence):
             report = found
     return report
+
+
+def acknowledges(lines: Sequence[str]) -> bool:
+    """True for a message that only thanks or says that it works."""
+    said = any(_THANKS.search(sentence) or _WORKS.search(sentence) for _, _, sentence in _sentences(lines))
+    return said and wants_answer(lines) is None
 
 
 def _sentences(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
@@ -121,7 +132,7 @@ _TEMPLATES = (
     re.compile(
         r"^\W{0,3}(?:dear|hi|hello|hallo|guten tag|liebe[r]?|sehr geehrte[r]?|bonjour|hola)\s"
         r"(?:(?:mr|ms|mrs|frau|herr)\.?\s)?"
-        r"(?:\[[^\]\n]{2,40}\]|\{{1,2}[^}\n]{2,40}\}{1,2}|%[\w ]{2,40}%|<(?!/)[^>@\n]{2,40}>)(?=\W|$)",
+        r"(?:\[(?![~@])[^\]\n]{2,40}\]|\{{1,2}[^}\n]{2,40}\}{1,2}|%[\w ]{2,40}%|<(?!/)[^>@\n]{2,40}>)(?=\W|$)",
         re.IGNORECASE,
     ),
     re.compile(
