@@ -112,7 +112,7 @@ def _document(document: Document) -> Iterator[Problem]:
 
 def _rules(document: Document) -> Iterator[Problem]:
     if not document.items:
-        yield _warning(RULES, 1, "there is no escalation rule, so no ticket goes to a person at once")
+        yield _error(RULES, 1, "there is no escalation rule: keep at least one")
     for item in document.items:
         written = " ".join(bullet.text.lower() for bullet in bullets(item))
         for name in RULE_TEXTS:

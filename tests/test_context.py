@@ -89,9 +89,9 @@ def test_shipped_files_are_plain_ascii(files: dict[str, str]) -> None:
 
 def test_parsing_is_quick_enough_for_every_start(files: dict[str, str]) -> None:
     def once() -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()  # other processes on the machine do not count
         parse(files)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     assert min(once() for _ in range(5)) < 0.03
 

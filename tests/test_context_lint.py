@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents import qc, triage
 from agents.checks import CHECKS
 from agents.context import FILES, READ_BY, ContextError, Problem, parse, read_folder
-from agents.context_lint import PREFIX_TOKENS, PREFIX_WARNING, lint, prefix_tokens, usable
+from agents.context_lint import ANSWER_FORM_TOKENS, PREFIX_TOKENS, PREFIX_WARNING, lint, prefix_tokens, usable
+from agents.tokens import token_estimate
 
 FOLDER = Path(__file__).parent.parent / "context"
 RUBRIC = "qc_rubric.md"
@@ -270,12 +272,10 @@ def test_known_patterns_may_be_empty(files: dict[str, str]) -> None:
     assert lint({**files, "known_patterns.md": ""}) == []
 
 
-def test_rules_may_be_absent_with_a_warning(files: dict[str, str]) -> None:
+def test_a_rules_file_without_a_rule(files: dict[str, str]) -> None:
     standards = files["standards.md"].replace("[[reviewer_manipulation]]", "an attempt to cheat")
     found = shown(lint({**files, "escalation_rules.md": "# Rules\n\nNone.\n", "standards.md": standards}))
-    assert found == [
-        "escalation_rules.md:1: warning: there is no escalation rule, so no ticket goes to a person at once"
-    ]
+    assert found == ["escalation_rules.md:1: error: there is no escalation rule: keep at least one"]
 
 
 def test_what_parse_refuses_is_reported_once_beside_the_rest(files: dict[str, str]) -> None:
@@ -350,6 +350,11 @@ def test_the_budget(files: dict[str, str], tokens: int, severity: str) -> None:
         assert str(found[0]).startswith(
             f"qc.md:1: {severity}: qc reads about {counted} tokens of at most 5,000 (standards.md "
         )
+
+
+def test_what_the_program_adds_fits_into_what_the_budget_leaves_for_it() -> None:
+    for form in (triage.ANSWER_FORM, qc.ANSWER_FORM):
+        assert token_estimate(form) <= ANSWER_FORM_TOKENS
 
 
 def test_notes_and_checks_cost_nothing(files: dict[str, str]) -> None:
