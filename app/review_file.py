@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from app.asking import Store
 
 SECOND_SHARE = 0.2  # at most this share of tickets gets a second run
+# More tickets are in work than calls are in flight (the model's pace sees to that), so that no slot stands idle while
+# the last tickets go through their two or three calls one after the other.
+TICKETS_PER_CALL = 2
 SECOND_PURPOSES: frozenset[Purpose] = frozenset({"second", "second_repair"})
 
 
@@ -185,7 +188,7 @@ class Reviewer:
             return reviewed
 
         started = time.monotonic()
-        with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="review") as pool:
+        with ThreadPoolExecutor(max_workers=concurrency * TICKETS_PER_CALL, thread_name_prefix="review") as pool:
             priming = self._prime(pool, revisions[0])
             reviewed = tuple(pool.map(one, revisions))
         return Report(
