@@ -168,9 +168,15 @@ def _verified(answer: _Answer, revision: Revision, rubric: Rubric) -> tuple[Qc, 
         if finding.evidence_status == "void"
     )
     remarks = [(remark, verify(revision.lines, line=remark.line, quote=remark.quote)) for remark in answer.triage]
-    seen = tuple(_about_triage(remark, evidence) for remark, evidence in remarks)
+    seen = tuple(_about_triage(r, e) for r, e in remarks if not _shows_only_in_thread(r, e, revision))
     missed = {r.subject: e for r, e in remarks if r.code == "missed_escalation" and e is not None}
     return Qc(findings, missed), (*void, *seen)
+
+
+def _shows_only_in_thread(remark: _TriageRemark, evidence: Evidence | None, revision: Revision) -> bool:
+    """A rule that applies by what came later is no failure of triage, which never sees the thread."""
+    late = evidence is not None and evidence.line > len(revision.intake_lines)
+    return remark.code == "missed_escalation" and late
 
 
 def _about_triage(remark: _TriageRemark, evidence: Evidence | None) -> Observation:

@@ -127,6 +127,10 @@ class KeyedLocks:
         self._lock = threading.Lock()
         self._held: dict[str, tuple[threading.Lock, int]] = {}
 
+    @property
+    def count(self) -> int:
+        return len(self._held)
+
     @contextmanager
     def held(self, key: str) -> Iterator[None]:
         with self._lock:

@@ -17,8 +17,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from agents import qc, triage
-from agents.context import Context, ContextError, parse, read_folder
-from agents.context_lint import lint
+from agents.context import Context, ContextError, read_folder
+from agents.context_lint import usable
 from agents.gateway import CallFailed
 from agents.judge import Judgement, Panel, judge
 from agents.masking import revise
@@ -144,10 +144,7 @@ def read_tickets(path: Path) -> Batch:
 def read_context(folder: Path) -> Context:
     """The context files on disk. Raises ReviewError with every lint error, by file and line."""
     try:
-        files = read_folder(folder)
-        if errors := [str(problem) for problem in lint(files) if problem.severity == "error"]:
-            raise ReviewError("the context files have errors:\n" + "\n".join(errors))
-        return parse(files)
+        return usable(read_folder(folder))
     except ContextError as error:
         raise ReviewError(f"the context files have errors:\n{error}") from error
 
