@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import and_, false, func, or_, select, true
 
-from agents.verdict import Evidence, Span
 from agents.verdict import Finding as FindingValue
+from app import documents
 from app.errors import NotFound
 from app.revisions import from_document
 from app.tables import (
@@ -19,10 +19,10 @@ from app.tables import (
     Observation,
     Run,
     Ticket,
-    Triage,
     Verdict,
 )
 from app.tables import Revision as RevisionTable
+from app.tables import Triage as TriageTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from agents.ticket import Revision
-    from agents.verdict import EvidenceStatus, Kind, Result
+    from agents.triage import Triage
+    from agents.verdict import Evidence, EvidenceStatus, Kind, Result
 
 MOST_REVISIONS = 100  # the newest; a ticket with more is a machine talking to itself
 MOST_RUNS = 200
@@ -77,7 +78,7 @@ class VerdictRow:
     engine_version: int
     panel: str
     demonstration: bool
-    cost_usd: Decimal
+    cost_usd: Decimal | None
     recorded_at: datetime
 
 
@@ -97,14 +98,15 @@ class RunRow:
     cache_write_tokens: int
     cache_read_tokens: int
     output_tokens: int
-    cost_usd: Decimal
+    cost_usd: Decimal | None
     latency_ms: int
     recorded_at: datetime
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Over the runs shown; `unanswered` are attempts without a reply, which may have been billed."""
+    """Over the runs shown. `unanswered` are attempts without a reply, which may have been billed; `unpriced` are
+    answered by a model whose price is unknown."""
 
     input_tokens: int
     cache_write_tokens: int
@@ -112,23 +114,17 @@ class Totals:
     output_tokens: int
     cost_usd: Decimal
     unanswered: int
+    unpriced: int
 
 
 @dataclass(frozen=True)
 class TriageRow:
+    """`revision_id` is the state that was asked about; its intake is the shown one's."""
+
     revision_id: int
     model: str
-    category: str
-    priority: str
-    fields: dict[str, IntakeField]
-    ask: tuple[str, ...]
+    answer: Triage
     recorded_at: datetime
-
-
-@dataclass(frozen=True)
-class IntakeField:
-    state: str
-    evidence: Evidence | None
 
 
 @dataclass(frozen=True)
@@ -201,10 +197,17 @@ def revisions(session: Session, ticket_id: int) -> tuple[RevisionRow, ...]:
     return tuple(RevisionRow(*row) for row in reversed(rows))
 
 
-def revision(session: Session, revision_id: int) -> Revision:
-    """The immutable state itself, as agents read it."""
+class State(NamedTuple):
+    """A revision as agents read it; `removed` where retention has taken its texts."""
+
+    revision: Revision
+    removed: bool
+
+
+def state(session: Session, revision_id: int) -> State:
+    """The immutable state itself."""
     document = session.scalars(select(RevisionTable.document).where(RevisionTable.id == revision_id)).one()
-    return from_document(document)
+    return State(from_document(document), "removed" in document)
 
 
 def verdict(session: Session, revision_id: int, *, current: int | None) -> VerdictRow | None:
@@ -272,8 +275,9 @@ def totals(shown: Sequence[RunRow]) -> Totals:
         cache_write_tokens=sum(run.cache_write_tokens for run in shown),
         cache_read_tokens=sum(run.cache_read_tokens for run in shown),
         output_tokens=sum(run.output_tokens for run in shown),
-        cost_usd=sum((run.cost_usd for run in shown), Decimal(0)),
+        cost_usd=sum((run.cost_usd for run in shown if run.cost_usd is not None), Decimal(0)),
         unanswered=sum(not run.replied for run in shown),
+        unpriced=sum(run.replied and run.cost_usd is None for run in shown),
     )
 
 
@@ -281,23 +285,14 @@ def triage(session: Session, revision_id: int) -> TriageRow | None:
     """Triage's newest answer about the intake that a revision has; intake rarely changes, so it may be an older run."""
     shown = select(RevisionTable.ticket_id, RevisionTable.intake_hash).where(RevisionTable.id == revision_id).subquery()
     row = session.execute(
-        select(Triage.revision_id, Triage.model, Triage.answer, Triage.recorded_at)
-        .join(shown, (shown.c.ticket_id == Triage.ticket_id) & (shown.c.intake_hash == Triage.intake_hash))
-        .order_by(Triage.id.desc())
+        select(TriageTable.revision_id, TriageTable.model, TriageTable.answer, TriageTable.recorded_at)
+        .join(shown, and_(shown.c.ticket_id == TriageTable.ticket_id, shown.c.intake_hash == TriageTable.intake_hash))
+        .order_by(TriageTable.id.desc())
         .limit(1)
     ).first()
     if row is None:
         return None
-    answer: dict[str, Any] = row.answer
-    return TriageRow(
-        revision_id=row.revision_id,
-        model=row.model,
-        category=answer["category"],
-        priority=answer["priority"],
-        fields={name: _intake_field(value) for name, value in answer["fields"].items()},
-        ask=tuple(answer["ask"]),
-        recorded_at=row.recorded_at,
-    )
+    return TriageRow(row.revision_id, row.model, documents.triage(row.answer), row.recorded_at)
 
 
 def escalations(session: Session, revision_id: int) -> tuple[EscalationRow, ...]:
@@ -311,7 +306,7 @@ def escalations(session: Session, revision_id: int) -> tuple[EscalationRow, ...]
         .where(or_(Escalation.revision_id == revision_id, of_intake))
         .order_by(Escalation.id)
     )
-    return tuple(EscalationRow(row.rule, row.agent, read_evidence(row.evidence), row.recorded_at) for row in rows)
+    return tuple(EscalationRow(row.rule, row.agent, _evidence(row.evidence), row.recorded_at) for row in rows)
 
 
 def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ...]:
@@ -327,15 +322,11 @@ def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ..
     rows = session.execute(
         select(*columns).where(Observation.revision_id == revision_id).order_by(Observation.id).limit(MOST_OBSERVATIONS)
     )
-    return tuple(ObservationRow(**{**row._asdict(), "evidence": read_evidence(row.evidence)}) for row in rows)
+    return tuple(ObservationRow(**{**row._asdict(), "evidence": _evidence(row.evidence)}) for row in rows)
 
 
-def read_evidence(stored: Sequence[dict[str, Any]]) -> tuple[Evidence, ...]:
-    """Evidence as findings, escalations, observations and triage store it."""
-    return tuple(
-        Evidence(one["line"], one.get("quote", ""), tuple(Span(*span) for span in one.get("spans", ())))
-        for one in stored
-    )
+def _evidence(stored: Sequence[dict[str, Any]]) -> tuple[Evidence, ...]:
+    return tuple(map(documents.evidence, stored))
 
 
 def _finding(row: Finding) -> FindingValue:
@@ -345,12 +336,7 @@ def _finding(row: Finding) -> FindingValue:
         kind=cast("Kind", row.kind),
         result=cast("Result", row.result),
         reason=row.reason,
-        evidence=read_evidence(row.evidence),
+        evidence=_evidence(row.evidence),
         absent=row.absent,
         evidence_status=cast("EvidenceStatus | None", row.evidence_status),
     )
-
-
-def _intake_field(stored: dict[str, Any]) -> IntakeField:
-    cited = stored.get("evidence")
-    return IntakeField(stored["state"], read_evidence([cited])[0] if cited else None)

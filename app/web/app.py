@@ -1,0 +1,103 @@
+"""The web application: the hooks that tickets come in by, the pages that people read, and one answer to each error."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from app.errors import TicketqcError
+from app.web import hooks
+from app.web.pages import banner, context, health, operations, queue, ticket
+from app.web.requests import Requests, headers_of
+from app.web.view import Templates
+
+if TYPE_CHECKING:
+    from fastapi import Request, Response
+    from sqlalchemy import Engine
+
+    from app.settings import Settings
+    from app.vault import Vault
+
+log = structlog.get_logger()
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(*, engine: Engine, vault: Vault, settings: Settings) -> FastAPI:
+    """Everything a request needs is on `app.state`; nothing is connected to before the first request."""
+    app = FastAPI(title="ticketqc", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.engine = engine
+    app.state.vault = vault
+    app.state.settings = settings
+    app.state.templates = Templates(settings)
+    app.add_middleware(Requests)
+    app.add_exception_handler(TicketqcError, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unexpected)
+    app.include_router(hooks.router)
+    for page in (health, banner, queue, ticket, operations, context):
+        app.include_router(page.router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def _ours(request: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, TicketqcError) else HTTPStatus.INTERNAL_SERVER_ERROR
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request.failed", path=request.url.path, error=type(error).__name__, message=str(error))
+    return _answer(request, status, str(error))
+
+
+def _http(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
+    return _answer(request, status, _EXPLAINED.get(status, HTTPStatus(status).phrase))
+
+
+def _invalid(request: Request, error: Exception) -> Response:  # noqa: ARG001  what was wrong is the address as a whole
+    return _answer(request, HTTPStatus.NOT_FOUND, _EXPLAINED[HTTPStatus.NOT_FOUND])
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    """The edge of a request. Starlette makes this answer outside our middleware, so its headers are set here."""
+    log.error("request.crashed", path=request.url.path, exc_info=error)
+    answer = _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, _CRASHED)
+    answer.headers.update(headers_of(request.scope))
+    return answer
+
+
+def _answer(request: Request, status: int, message: str) -> Response:
+    """A calm page for a browser, JSON for anything else."""
+    number = request.scope["state"]["request_id"]
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"error": message, "request_id": number}, status)
+    templates: Templates = request.app.state.templates
+    said = {"title": _TITLES.get(status, _TITLE), "message": message, "request_id": number}
+    values = {**said, "path": request.url.path, "models": None}
+    return templates.html("error.html", values, status=status)
+
+
+_TITLE = "Something went wrong"
+_TITLES = {
+    400: "That address cannot be read",
+    403: "Not done",
+    404: "Nothing here",
+    405: "Nothing here",
+    503: "Not available now",
+}
+_EXPLAINED = {
+    404: "There is no page at this address.",
+    405: "There is no page at this address.",
+}
+_CRASHED = (
+    "This page failed. Nothing was lost: tickets and verdicts are stored before they are shown. "
+    "Load the page again; if it fails again, look for the request's number in the log."
+)

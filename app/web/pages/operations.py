@@ -1,0 +1,56 @@
+"""`/operations`: what waits, what is stuck and can be replayed, and what everything runs on."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Form
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from agents.judge import ENGINE_VERSION
+from app.intake.reading import replay
+from app.queries import contexts
+from app.queries import operations as queries
+from app.queries.tickets import MOST_COUNTED
+from app.web.guard import guard
+from app.web.view import Viewed  # noqa: TC001  FastAPI reads it from the signature
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+router = APIRouter(dependencies=[Depends(guard)])
+
+
+@router.get("/operations")
+def operations(view: Viewed, replayed: int | None = None) -> HTMLResponse:
+    session = view.session
+    return view.page(
+        "parts/operations.html" if view.in_place else "operations.html",
+        replayed=replayed,
+        jobs=queries.jobs(session),
+        reviews=queries.reviews(session),
+        parked=queries.parked(session),
+        parked_count=queries.parked_count(session),
+        connections=queries.connections(session, since=_midnight(view.now, view.settings.timezone)),
+        database=queries.versions(session),
+        ticks=queries.ticks(session),
+        context=contexts.in_force(session),
+        engine_version=ENGINE_VERSION,
+        product_version=version("ticketqc"),
+        most=MOST_COUNTED,
+        zone=view.settings.timezone,
+    )
+
+
+@router.post("/operations/replay")
+def replay_parked(view: Viewed, delivery: Annotated[int | None, Form()] = None) -> RedirectResponse:
+    """One parked delivery is read again, or all; the redirect keeps a reload from doing it twice."""
+    number = replay(view.session, delivery_ids=None if delivery is None else [delivery])
+    return RedirectResponse(f"/operations?replayed={number}", 303)
+
+
+def _midnight(now: datetime, timezone: str) -> datetime:
+    """When today began, in the install's time zone."""
+    return now.astimezone(ZoneInfo(timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
