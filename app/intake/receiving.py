@@ -32,10 +32,10 @@ Receipt = Literal["accepted", "duplicate", "rejected", "unknown"]
 
 @dataclass(frozen=True)
 class _Key:
-    """What names a delivery: `value` is unique per connection, `earlier` are keys that the same delivery may have."""
+    """What names a delivery: `value` is unique per connection, `others` are keys that the same delivery may have."""
 
     value: str
-    earlier: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def receive(engine: Engine, vault: Vault, *, name: str, incoming: Incoming, now: datetime) -> Receipt:
@@ -67,13 +67,14 @@ def _key(given: bytes, *, body: bytes, now: datetime) -> _Key:
         return _Key(f"id:{text}" if len(text) <= LONGEST_ID else f"id-hash:{hashlib.sha256(given).hexdigest()}")
     digest = hashlib.sha256(body).hexdigest()
     window = int(now.timestamp() // SAME_BODY.total_seconds())
-    return _Key(f"body:{digest}:{window}", earlier=(f"body:{digest}:{window - 1}",))
+    others = tuple(f"body:{digest}:{near}" for near in (window - 1, window + 1))
+    return _Key(f"body:{digest}:{window}", others)
 
 
 def _store(
     session: Session, *, connection_id: int, key: _Key, sealed: bytes, now: datetime
 ) -> Literal["accepted", "duplicate"]:
-    if key.earlier and _repeats(session, connection_id=connection_id, key=key, now=now):
+    if key.others and _repeats(session, connection_id=connection_id, key=key, now=now):
         return "duplicate"
     row = {"connection_id": connection_id, "key": key.value, "body": sealed, "received_at": now}
     new = session.scalar(
@@ -92,7 +93,10 @@ def _repeats(session: Session, *, connection_id: int, key: _Key, now: datetime) 
     """Two calls around a window's edge have different keys; a lock on the body makes the second see the first."""
     body = key.value.rpartition(":")[0]
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{connection_id}:{body}", 0))))
-    earlier = select(Delivery.id).where(
-        Delivery.connection_id == connection_id, Delivery.key.in_(key.earlier), Delivery.received_at > now - SAME_BODY
+    near = select(Delivery.id).where(
+        Delivery.connection_id == connection_id,
+        Delivery.key.in_(key.others),
+        Delivery.received_at > now - SAME_BODY,
+        Delivery.received_at < now + SAME_BODY,  # who waited for the lock may be the older one
     )
-    return session.scalar(earlier.limit(1)) is not None
+    return session.scalar(near.limit(1)) is not None

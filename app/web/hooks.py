@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_BODY = 2 * 1024 * 1024  # bytes; whole tickets with their history stay far below
+MAX_DRAIN = 16 * 1024 * 1024  # bytes read and dropped: who is hung up on while sending never sees why
 BODY_SECONDS = 20  # for the body to arrive
 STORE_SECONDS = 2.5  # then we ask to be called again: the most impatient senders that matter wait 3 s
 RETRY_AFTER = {"Retry-After": "30"}  # seconds; above a minute some senders give up
@@ -47,7 +48,8 @@ async def hook(request: Request) -> Response:
         with anyio.fail_after(BODY_SECONDS):
             body = await _body(request)
     except _TooLarge:
-        return _answer(413, "too_large", f"the body is larger than {MAX_BODY} bytes; nothing was stored")
+        detail = f"the body is larger than {MAX_BODY:,} bytes; nothing was stored"
+        return _answer(413, "too_large", detail, Connection="close")
     except TimeoutError:
         return _answer(408, "too_slow", "the body did not arrive in time; nothing was stored")
     except ClientDisconnect:
@@ -76,13 +78,17 @@ def _receive(request: Request, name: str, body: bytes) -> Receipt:
 
 async def _body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > MAX_BODY:
+    if declared.isdecimal() and int(declared) > MAX_DRAIN:
         raise _TooLarge
-    body = bytearray()
+    body, length = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise _TooLarge
+        length += len(chunk)
+        if length <= MAX_BODY:
+            body += chunk
+        elif length > MAX_DRAIN:
+            break
+    if length > MAX_BODY:
+        raise _TooLarge
     return bytes(body)
 
 
