@@ -34,8 +34,6 @@ class LlamaCpp:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._slots: list[bytes] = [b""] * SLOTS
-        self._oldest = 0
 
     async def handle(self, request: Request) -> Response | None:
         try:
@@ -54,7 +52,8 @@ class LlamaCpp:
                 return json_response(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
             case "POST", "/v1/messages/count_tokens":
                 self._must_be_loaded()
-                return json_response(200, {"input_tokens": tokens_of(len(_rendered(_checked(parse(request)))))})
+                body = _checked({"max_tokens": 1, **parse(request)})
+                return json_response(200, {"input_tokens": tokens_of(len(_rendered(body)))})
         raise ApiError(404, "not_found_error", "File Not Found")
 
     async def _message(self, request: Request) -> Response | None:
@@ -96,13 +95,14 @@ class LlamaCpp:
         return fault
 
     def _cached(self, prompt: bytes) -> CacheUse:
-        """Takes the slot that shares the most with this prompt, else the one that was filled longest ago."""
-        shared = [_shared(held, prompt) for held in self._slots]
-        slot = max(range(SLOTS), key=shared.__getitem__)
-        if shared[slot] < len(prompt) // 10:
-            slot, self._oldest = self._oldest, (self._oldest + 1) % SLOTS
-        read = min(tokens_of(shared[slot]), tokens_of(len(prompt)) - 1)
-        self._slots[slot] = prompt
+        """Takes the slot that shares the most with this prompt, else the one that was used longest ago."""
+        slots = self._state.slots  # used longest ago first
+        best = max(slots, key=lambda held: _shared(held, prompt), default=b"")
+        read = min(tokens_of(_shared(best, prompt)), tokens_of(len(prompt)) - 1)
+        if _shared(best, prompt) >= len(prompt) // 10:
+            slots.remove(best)
+        slots.append(prompt)
+        del slots[:-SLOTS]
         return CacheUse(input=tokens_of(len(prompt)) - read, read=read)
 
     def _reply(self, body: Json, call: Call, fault: Fault | None) -> Json:

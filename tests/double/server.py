@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tests.double.faults import Fault, FaultPlan
@@ -78,8 +78,11 @@ class Double:
         self._on_loop(self._state.reset)
 
     def stop(self) -> None:
-        if self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+        """Ends `serve`, from any thread, as often as one likes."""
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None:
+            with suppress(RuntimeError):  # the loop was closed this very moment
+                loop.call_soon_threadsafe(stop.set)
 
     async def serve(self, *, port: int, ready: Callable[[], None]) -> None:
         """Serves until stopped. Open connections, hanging ones too, are torn down at the end."""
@@ -99,6 +102,7 @@ class Double:
                 connection.abort()
             await server.wait_closed()
             await asyncio.sleep(0)  # lets the torn down connections be told so
+            self._loop = None
 
     async def _handle(self, request: Request) -> Response | None:
         if request.path.startswith("/double/"):

@@ -39,6 +39,7 @@ class State:
     loading: bool = False  # llamacpp: the model is not there yet
     account: Account = field(default_factory=Account)
     cache: PromptCache = field(default_factory=PromptCache)
+    slots: list[bytes] = field(default_factory=list)  # llamacpp: the prompts that it last held
     plan: FaultPlan = field(default_factory=FaultPlan)
     bodies: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_BODIES))
 
@@ -50,6 +51,7 @@ class State:
         """Nothing has happened yet: no calls, no cache, no faults, and the clock is where it was at the start."""
         self.account, self.cache, self.plan = Account(), PromptCache(), FaultPlan()
         self.bodies.clear()
+        self.slots.clear()
         self.advanced = 0.0
         self.loading = False
 
