@@ -7,15 +7,17 @@ from datetime import date
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from agents.question import Usage
 
 MILLION = Decimal(1_000_000)
 TOKEN_KINDS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
+
+Rate = Annotated[Decimal, Field(ge=0)]
 
 
 class Price(BaseModel):
@@ -25,17 +27,17 @@ class Price(BaseModel):
 
     model: str
     since: date
-    input: Decimal
-    output: Decimal
-    cache_write_5m: Decimal
-    cache_write_1h: Decimal
-    cache_read: Decimal
-    above_input_tokens: int | None = None
-    long_input: Decimal | None = None
-    long_output: Decimal | None = None
-    long_cache_write_5m: Decimal | None = None
-    long_cache_write_1h: Decimal | None = None
-    long_cache_read: Decimal | None = None
+    input: Rate
+    output: Rate
+    cache_write_5m: Rate
+    cache_write_1h: Rate
+    cache_read: Rate
+    above_input_tokens: Annotated[int, Field(gt=0)] | None = None
+    long_input: Rate | None = None
+    long_output: Rate | None = None
+    long_cache_write_5m: Rate | None = None
+    long_cache_write_1h: Rate | None = None
+    long_cache_read: Rate | None = None
 
     @model_validator(mode="after")
     def _long_rates_are_whole(self) -> Price:
