@@ -92,13 +92,10 @@ def triage(deps: Deps, *, revision_id: int) -> None:
     if ready is None:
         return _wait(deps, revision_id, "waiting for the model") if deps.models.choice().judged_by_model else None
     case = _open_case(deps, revision_id, ready)
-    if case is None or case.triage is not None:
+    if case is None:
         return None
-    panel = _panel(deps, case, ready)
     try:
-        answer, observations = triage_agent.triage(
-            case.revision, case.context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for
-        )
+        answer, observations = _triage(case, _panel(deps, case, ready))
     except CallFailed as failure:
         return _call_failed(deps, revision_id, failure)
     with transaction(deps.engine) as session:
@@ -108,6 +105,13 @@ def triage(deps: Deps, *, revision_id: int) -> None:
         _record_observations(session, case, observations)
         _triaged(session, case)
     return None
+
+
+def _triage(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observation, ...]]:
+    """The answer for this intake, asked for only where an earlier revision has none."""
+    if case.triage is not None:
+        return case.triage, ()
+    return triage_agent.triage(case.revision, case.context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for)
 
 
 def resume(deps: Deps) -> None:
@@ -295,7 +299,6 @@ def _spent(session: Session, case: Case) -> Any:  # noqa: ANN401  SQLAlchemy's o
 
 def _show(session: Session, ticket_id: int, verdict: tables.Verdict) -> None:
     """The ticket's row shows this verdict, if its revision is still the newest."""
-    escalated = (verdict.outcome == "escalate") | _has_escalation(verdict.revision_id)
     session.execute(
         update(tables.Ticket)
         .where(tables.Ticket.id == ticket_id, tables.Ticket.revision_id == verdict.revision_id)
@@ -305,7 +308,7 @@ def _show(session: Session, ticket_id: int, verdict: tables.Verdict) -> None:
             verdict_id=verdict.id,
             outcome=verdict.outcome,
             score=verdict.score,
-            escalated=escalated,
+            escalated=verdict.outcome == "escalate",
             changed_at=func.clock_timestamp(),
         )
     )

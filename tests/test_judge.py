@@ -163,16 +163,21 @@ def test_an_escalation_rule_with_evidence_escalates_and_without_it_does_not() ->
     assert [(o.agent, o.code, o.subject) for o in judgement.observations] == [("triage", "quote_not_found", rule)]
 
 
-def test_qc_can_name_an_escalation_that_triage_missed() -> None:
+@pytest.mark.parametrize(
+    ("line", "quote", "observed"),
+    [(8, "cannot work from home", [("qc", "triage", "missed_escalation")]), (9, "expired client certificate", [])],
+    ids=["in the intake", "in the thread, which triage never sees"],
+)
+def test_qc_can_name_an_escalation_that_triage_missed(
+    line: int, quote: str, observed: list[tuple[str, str, str]]
+) -> None:
     rule = shipped_context().rules[0].id
     answer = json.loads(judged())
-    answer["triage"] = [
-        {"code": "missed_escalation", "subject": rule, "line": 9, "quote": "expired client certificate"}
-    ]
+    answer["triage"] = [{"code": "missed_escalation", "subject": rule, "line": line, "quote": quote}]
     judgement = run(Model(qc=json.dumps(answer)))
     assert judgement.verdict.outcome == "escalate"
     assert judgement.missed_by_triage == {rule}
-    assert [(o.observer, o.agent, o.code) for o in judgement.observations] == [("qc", "triage", "missed_escalation")]
+    assert [(o.observer, o.agent, o.code) for o in judgement.observations] == observed
 
 
 def test_failed_triage_does_not_keep_qc_from_judging() -> None:

@@ -1,0 +1,178 @@
+"""Asking once: pace, retries, a prefix written once, and never paying twice in one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agents import qc
+from agents.gateway import CallFailed, Endpoint, Gateway
+from app.asking import LONGEST_RETRY_AFTER, TRIES, Asking, KeyedLocks, Pace
+from tests.cast import MODEL, nonce_for, reply, revision, shipped_context
+from tests.double import Double, Fault, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agents.question import Question, Reply
+
+
+class Memory:
+    """A Store in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Reply] = {}
+        self.failures: list[str] = []
+
+    def find(self, question: Question) -> Reply | None:
+        return self.kept.get(question.key)
+
+    def keep(self, question: Question, reply: Reply) -> None:
+        self.kept[question.key] = reply
+
+    def failed(self, _question: Question, failure: CallFailed) -> None:
+        self.failures.append(failure.code)
+
+
+@pytest.fixture
+def double() -> Iterator[Double]:
+    with running() as server:
+        yield server
+
+
+def asking(double: Double, *, concurrency: int = 16, timeout: float = 5.0) -> Asking:
+    gateway = Gateway(Endpoint(double.key, double.base_url, timeout_seconds=timeout))
+    gateway.look_up(MODEL)
+    return Asking(gateway, pace=Pace(concurrency=concurrency))
+
+
+def question(number: int = 0) -> Question:
+    asked = revision(subject=f"VPN drops every ten minutes {number}")
+    return qc.question(asked, shipped_context(), model=MODEL, nonce_for=nonce_for, triage=None)
+
+
+def test_a_reply_on_record_is_not_asked_for_again(double: Double) -> None:
+    memory, speaker = Memory(), asking(double)
+    first, second = speaker.ask(question(), memory), speaker.ask(question(), memory)
+    assert (first.reused, second.reused) == (False, True)
+    assert first.reply == second.reply
+    assert len(double.account.calls) == 1
+
+
+def test_the_same_question_from_many_threads_is_paid_once(double: Double) -> None:
+    memory, speaker = Memory(), asking(double)
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(lambda _: speaker.ask(question(), memory), range(8)))
+    assert len(double.account.calls) == 1
+    assert [one.reused for one in asked].count(False) == 1
+
+
+def test_a_cold_prefix_is_written_by_one_call_and_read_by_the_others() -> None:
+    with running(latency=0.1) as double:
+        memory, speaker = Memory(), asking(double)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: speaker.ask(question(number), memory), range(8)))
+        written = [call.use.write_5m for call in double.account.calls if call.use and call.use.write_5m]
+        assert len(written) == 1
+
+
+@pytest.mark.parametrize("kind", ["rate_limit", "overloaded", "server_error", "cut_before", "cut_middle"])
+def test_a_passing_error_is_tried_again_and_recorded(double: Double, kind: str) -> None:
+    memory = Memory()
+    double.fault(Fault(kind, times=1))  # type: ignore[arg-type]  a parametrized kind
+    assert asking(double).ask(question(), memory).reply.outcome == "answered"
+    assert len(memory.failures) == 1
+
+
+def test_a_hanging_server_is_given_up_and_tried_again(double: Double) -> None:
+    memory = Memory()
+    speaker = asking(double, timeout=0.3)
+    double.fault(Fault("hang", times=1))
+    assert speaker.ask(question(), memory).reply.outcome == "answered"
+    assert memory.failures == ["timeout"]
+
+
+def test_retry_after_is_obeyed_by_every_thread(double: Double) -> None:
+    memory, speaker = Memory(), asking(double)
+    speaker.ask(question(99), memory)
+    double.fault(Fault("rate_limit", retry_after=0.4, times=1))
+    started = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: speaker.ask(question(number), memory), range(4)))
+    assert time.monotonic() - started >= 0.4
+    starts = sorted(call.start for call in double.account.calls)
+    late = [start for start in starts if start > started + 0.39]
+    assert len(late) >= 1
+
+
+def test_a_wait_of_minutes_is_left_to_a_later_job(double: Double) -> None:
+    double.fault(Fault("rate_limit", retry_after=LONGEST_RETRY_AFTER + 1))
+    with pytest.raises(CallFailed):
+        asking(double).ask(question(), Memory())
+    assert len(double.account.calls) == 1
+
+
+def test_tries_are_bounded(monkeypatch: pytest.MonkeyPatch, double: Double) -> None:
+    monkeypatch.setattr("app.asking.FIRST_WAIT", 0.01)
+    memory = Memory()
+    double.fault(Fault("overloaded"))
+    with pytest.raises(CallFailed) as caught:
+        asking(double).ask(question(), memory)
+    assert caught.value.code == "overloaded"
+    assert memory.failures == ["overloaded"] * TRIES
+
+
+@pytest.mark.parametrize("kind", ["invalid_key", "billing", "permission"])
+def test_an_error_that_stops_all_is_not_burnt_through(double: Double, kind: str) -> None:
+    memory, speaker = Memory(), asking(double)
+    double.fault(Fault(kind))  # type: ignore[arg-type]  a parametrized kind
+    for number in range(5):
+        with pytest.raises(CallFailed):
+            speaker.ask(question(number), memory)
+    assert len(double.account.calls) == 1
+
+
+def test_no_more_calls_are_in_flight_than_allowed() -> None:
+    with running(latency=0.05) as double:
+        memory, speaker = Memory(), asking(double, concurrency=3)
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda number: speaker.ask(question(number), memory), range(12)))
+        assert double.account.most_in_flight == 3
+
+
+def test_a_repaired_question_is_another_question() -> None:
+    asked = question()
+    assert replace(asked, purpose="repair").key != asked.key
+    assert replace(asked, repetition=1).key != asked.key
+    assert replace(asked, turns=()).key == asked.key, "rendered bytes, with their nonce, are no part of the key"
+
+
+def test_keyed_locks_forget_keys_that_nobody_holds() -> None:
+    locks = KeyedLocks()
+    inside = threading.Event()
+    order: list[str] = []
+
+    def second() -> None:
+        inside.set()
+        with locks.held("a"):
+            order.append("second")
+
+    with locks.held("a"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        inside.wait()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert locks.count == 0
+
+
+def test_the_kept_reply_is_the_one_that_was_given(double: Double) -> None:
+    memory = Memory()
+    memory.keep(question(), reply("{}"))
+    assert asking(double).ask(question(), memory).reply.text == "{}"

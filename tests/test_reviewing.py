@@ -1,0 +1,281 @@
+"""Reviews in the service, against a real database and the double: one verdict, paid once, whatever goes wrong."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from app import reviewing, tables
+from app.deps import Deps
+from app.intake.recording import record
+from app.models import Models
+from app.releases import release
+from tests.cast import MODEL
+from tests.double import Double, Fault, running
+from tests.factories import make_connection, make_context, office_ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from app.settings import Settings
+    from app.vault import Vault
+
+
+@pytest.fixture
+def double() -> Iterator[Double]:
+    with running() as server:
+        server.fault(Fault("all_met"))
+        yield server
+
+
+@pytest.fixture
+def deps(engine: Engine, settings: Settings, vault: Vault, double: Double) -> Deps:
+    """A service whose worker model is the double, looked up and ready."""
+    return started(engine, settings, vault, anthropic_api_key=SecretStr(double.key), anthropic_base_url=double.base_url)
+
+
+def started(engine: Engine, settings: Settings, vault: Vault, **changes: object) -> Deps:
+    changed = settings.model_copy(update={"strong_model": "none", **changes})
+    deps = Deps(engine, vault, changed, Models(engine, changed))
+    deps.models.refresh()
+    return deps
+
+
+def arrive(session: Session, *, external_id: str = "INC-1", live: bool = True, **changes: object) -> int:
+    """A ticket enters; the id of its revision."""
+    make_context(session)
+    ticket = office_ticket(external_id=external_id, **changes)
+    recorded = record(session, connection=make_connection(session), ticket=ticket, live=live)
+    session.commit()
+    return recorded.revision_id
+
+
+def ticket_of(session: Session, revision_id: int) -> tables.Ticket:
+    session.expire_all()
+    revision = session.get_one(tables.Revision, revision_id)
+    return session.get_one(tables.Ticket, revision.ticket_id)
+
+
+def verdicts(session: Session) -> list[tables.Verdict]:
+    session.expire_all()
+    return list(session.scalars(select(tables.Verdict).order_by(tables.Verdict.id)))
+
+
+def runs(session: Session) -> list[tables.Run]:
+    session.expire_all()
+    return list(session.scalars(select(tables.Run).order_by(tables.Run.id)))
+
+
+def test_a_finished_ticket_gets_its_verdict_with_everything_it_rests_on(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    (verdict,) = verdicts(session)
+    context = make_context(session)
+    assert (verdict.revision_id, verdict.context_version, verdict.panel) == (revision_id, context.version, MODEL)
+    findings = list(session.scalars(select(tables.Finding).where(tables.Finding.verdict_id == verdict.id)))
+    assert {found.criterion for found in findings} == {c.id for c in context.rubric.criteria}
+    assert [run.agent for run in runs(session)] == ["triage", "qc"]
+    assert verdict.cost_usd == sum((run.cost_usd or Decimal(0) for run in runs(session)), Decimal(0)) > 0
+    ticket = ticket_of(session, revision_id)
+    assert (ticket.review_state, ticket.verdict_id, ticket.outcome) == ("done", verdict.id, verdict.outcome)
+    triage = session.scalars(select(tables.Triage)).one()
+    assert (triage.revision_id, triage.model, triage.agent_hash) == (revision_id, MODEL, context.agent_hash("triage"))
+
+
+def test_a_second_review_of_the_same_is_a_no_op(deps: Deps, double: Double, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    reviewing.review(deps, revision_id=revision_id)
+    assert len(verdicts(session)) == 1
+    assert len(double.account.calls) == 2
+
+
+def test_two_workers_on_one_review_leave_one_verdict(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    other = started(deps.engine, deps.settings, deps.vault)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda one: reviewing.review(one, revision_id=revision_id), (deps, other)))
+    assert len(verdicts(session)) == 1
+    assert len(list(session.scalars(select(tables.Finding)))) == len(make_context(session).rubric.criteria)
+    replied = [run.reply_key for run in runs(session) if run.replied]
+    assert len(replied) == len(set(replied)) == 2
+    assert {run.outcome for run in runs(session)} <= {"answered", "duplicate"}
+
+
+def test_a_crash_between_reply_and_verdict_pays_nothing_again(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision_id = arrive(session)
+
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("the process died here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reviewing, "_record", crash)
+        with pytest.raises(RuntimeError):
+            reviewing.review(deps, revision_id=revision_id)
+    assert verdicts(session) == []
+    paid = len(double.account.calls)
+    reviewing.review(deps, revision_id=revision_id)
+    assert len(verdicts(session)) == 1
+    assert len(double.account.calls) == paid
+
+
+def test_a_superseded_revision_is_left_alone(deps: Deps, double: Double, session: Session) -> None:
+    first = arrive(session, external_id="INC-9")
+    second = arrive(session, external_id="INC-9", description="It is the whole floor now.")
+    reviewing.review(deps, revision_id=first)
+    assert double.account.calls == []
+    reviewing.review(deps, revision_id=second)
+    assert [verdict.revision_id for verdict in verdicts(session)] == [second]
+
+
+def test_a_ticket_that_changed_while_it_was_judged_keeps_its_newest_state(
+    deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = arrive(session, external_id="INC-9")
+    judge = reviewing.judge
+
+    def changed_meanwhile(*args: object, **kwargs: object) -> object:
+        judgement = judge(*args, **kwargs)  # type: ignore[arg-type]  passed through
+        arrive(session, external_id="INC-9", description="It is the whole floor now.")
+        return judgement
+
+    monkeypatch.setattr(reviewing, "judge", changed_meanwhile)
+    reviewing.review(deps, revision_id=first)
+    assert [verdict.revision_id for verdict in verdicts(session)] == [first]
+    ticket = ticket_of(session, first)
+    assert (ticket.verdict_id, ticket.review_state) == (None, "waiting_model")
+
+
+def test_the_same_intake_is_triaged_once(deps: Deps, double: Double, session: Session) -> None:
+    reviewing.review(deps, revision_id=arrive(session, external_id="INC-9"))
+    reviewing.review(deps, revision_id=arrive(session, external_id="INC-9", resolution="Fixed properly now."))
+    assert [call.kind for call in double.account.calls] == ["triage", "qc", "qc"]
+    assert len(verdicts(session)) == 2
+
+
+def test_an_open_ticket_is_triaged_and_nothing_more(deps: Deps, double: Double, session: Session) -> None:
+    revision_id = arrive(session, status="open", closed_at=None)
+    reviewing.triage(deps, revision_id=revision_id)
+    reviewing.triage(deps, revision_id=revision_id)
+    assert [call.kind for call in double.account.calls] == ["triage"]
+    assert verdicts(session) == []
+    assert ticket_of(session, revision_id).review_state == "open"
+
+
+def test_an_escalation_rule_on_an_open_ticket_brings_it_to_people(deps: Deps, double: Double, session: Session) -> None:
+    rule = make_context(session).rules[0].id
+    answer = (
+        '{"category":"network","priority":"p1","problem":{"line":1,"quote":"VPN drops every ten"},'
+        '"affected":{"line":0,"quote":""},"impact":{"line":0,"quote":""},"contact":{"line":0,"quote":""},'
+        f'"rules":[{{"rule":"{rule}","line":1,"quote":"VPN drops every ten minutes"}}],"ask":[]}}'
+    )
+    double.fault()
+    double.answer_with(lambda _body: answer)
+    revision_id = arrive(session, status="open", closed_at=None)
+    reviewing.triage(deps, revision_id=revision_id)
+    escalation = session.scalars(select(tables.Escalation)).one()
+    assert (escalation.rule, escalation.agent, escalation.evidence[0]["line"]) == (rule, "triage", 1)
+    assert ticket_of(session, revision_id).escalated
+
+
+def test_without_a_model_the_checks_decide_or_a_person_does(
+    engine: Engine, settings: Settings, vault: Vault, session: Session
+) -> None:
+    deps = started(engine, settings, vault, worker_model="none")
+    reviewing.review(deps, revision_id=arrive(session))
+    (verdict,) = verdicts(session)
+    assert (verdict.outcome, verdict.panel, verdict.cost_usd) == ("escalate", "none", 0)
+    assert runs(session) == []
+
+
+def test_a_model_that_comes_later_judges_what_was_reviewed_without_one(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.review(started(deps.engine, deps.settings, deps.vault, worker_model="none"), revision_id=revision_id)
+    reviewing.review(deps, revision_id=revision_id)
+    assert [verdict.panel for verdict in verdicts(session)] == ["none", MODEL]
+    assert ticket_of(session, revision_id).verdict_id == verdicts(session)[-1].id
+
+
+def test_while_the_model_cannot_answer_a_ticket_waits_and_is_resumed(deps: Deps, session: Session) -> None:
+    waiting = Deps(deps.engine, deps.vault, deps.settings, Models(deps.engine, deps.settings))
+    revision_id = arrive(session)
+    reviewing.review(waiting, revision_id=revision_id)
+    assert ticket_of(session, revision_id).review_state == "waiting_model"
+    assert verdicts(session) == []
+    reviewing.resume(deps)
+    reviewing.review(deps, revision_id=revision_id)
+    assert ticket_of(session, revision_id).review_state == "done"
+
+
+def test_a_key_that_is_refused_stops_all_work_and_says_so(deps: Deps, double: Double, session: Session) -> None:
+    double.fault(Fault("invalid_key"))
+    first, second = arrive(session), arrive(session, external_id="INC-2")
+    reviewing.review(deps, revision_id=first)
+    calls = len(double.account.calls)
+    reviewing.review(deps, revision_id=second)
+    assert len(double.account.calls) == calls
+    assert {ticket_of(session, one).review_state for one in (first, second)} == {"waiting_model"}
+    state = session.get_one(tables.ModelState, "worker")
+    assert state.state == "failed"
+    assert "ANTHROPIC_API_KEY" in state.detail
+
+
+def test_attempts_without_a_reply_are_on_record(deps: Deps, double: Double, session: Session) -> None:
+    double.fault(Fault("overloaded", times=1))
+    reviewing.review(deps, revision_id=arrive(session))
+    assert [(run.outcome, run.replied) for run in runs(session)] == [
+        ("overloaded", False),
+        ("answered", True),
+        ("answered", True),
+    ]
+
+
+def test_an_unreachable_model_leaves_the_ticket_waiting(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.asking.FIRST_WAIT", 0.01)
+    double.fault(Fault("overloaded"))
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    ticket = ticket_of(session, revision_id)
+    assert ticket.review_state == "waiting_model"
+    assert "overloaded" in ticket.review_note
+
+
+def test_false_quotes_are_observed_but_not_for_imported_history(deps: Deps, double: Double, session: Session) -> None:
+    double.fault(Fault("false_quote"))
+    reviewing.review(deps, revision_id=arrive(session, live=False, closed_at="2020-01-01T00:00:00Z"))
+    assert list(session.scalars(select(tables.Observation))) == []
+    reviewing.review(deps, revision_id=arrive(session, external_id="INC-2"))
+    codes = {(seen.observer, seen.code) for seen in session.scalars(select(tables.Observation))}
+    assert codes == {("validator", "quote_not_found")}
+
+
+def test_a_job_given_up_leaves_its_ticket_parked_in_sight(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.give_up(deps, "RuntimeError; see the log of job 7", revision_id=revision_id)
+    ticket = ticket_of(session, revision_id)
+    assert ticket.review_state == "parked"
+    assert "job 7" in ticket.review_note
+
+
+def test_a_new_context_version_is_judged_anew_and_the_old_verdict_stays(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    files = dict(make_context(session).files)
+    files["known_patterns.md"] += "\n"
+    context = release(session, files, note="a blank line")
+    session.commit()
+    reviewing.review(deps, revision_id=revision_id)
+    assert [verdict.context_version for verdict in verdicts(session)][1] == context.version
+    assert len(verdicts(session)) == 2
