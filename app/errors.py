@@ -5,10 +5,13 @@ from __future__ import annotations
 
 class TicketqcError(Exception):
     status = 500
+    exit_code = 1  # of a command
 
 
 class SettingsError(TicketqcError):
     """One line per problem."""
+
+    exit_code = 2
 
 
 class BadRequest(TicketqcError):  # noqa: N818  the name says it
@@ -21,6 +24,16 @@ class Forbidden(TicketqcError):  # noqa: N818  the name says it
 
 class NotFound(TicketqcError):  # noqa: N818  the name says it
     status = 404
+
+
+class CannotStart(TicketqcError):  # noqa: N818  the name says it
+    """Nothing was changed, and nothing is left running."""
+
+    exit_code = 2
+
+
+class NotPrepared(TicketqcError):  # noqa: N818  the name says it
+    """The database or what has to be in it could not be made ready."""
 
 
 class DataDirError(TicketqcError):

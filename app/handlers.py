@@ -11,9 +11,7 @@ from app.jobs import Handler
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from app.queue import TaskName
-
-HANDLERS: Mapping[TaskName, Handler] = {
+HANDLERS: Mapping[str, Handler] = {
     "intake": Handler(reading.read_delivery, reading.give_up),
     "triage": Handler(reviewing.triage, reviewing.give_up),
     "review": Handler(reviewing.review, reviewing.give_up),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +13,11 @@ from sqlalchemy.exc import DBAPIError
 
 from app.clock import now
 from app.db import transaction
+from app.errors import DatabaseUnavailable
 from app.queue import TaskName, enqueue
 from app.tables import Tick
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
     from zoneinfo import ZoneInfo
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+STOP = (signal.SIGTERM, signal.SIGINT)
 RETENTION_HOUR = 3  # in TICKETQC_TIMEZONE: when few people work
 
 
@@ -64,19 +66,20 @@ def _claim(engine: Engine, *, task: TaskName, key: str) -> bool:
         return new is not None
 
 
-def run(engine: Engine, *, zone: ZoneInfo, stop: threading.Event) -> None:
-    """Ticks at once, for what was missed, and then at each full minute until `stop` is set."""
+def run(engine: Engine, *, zone: ZoneInfo) -> None:
+    """Ticks at once, for what was missed, and then at each full minute, until SIGTERM or SIGINT."""
 
     def every_minute() -> None:
         try:
             for key in tick(engine, moment=now(), zone=zone):
                 log.debug("clock.tick", key=key)
-        except DBAPIError as error:  # the next minute catches up
-            log.warning("clock.database_unavailable", reason=str(error.orig))
+        except (DatabaseUnavailable, DBAPIError) as error:  # the next minute catches up
+            log.warning("clock.database_unavailable", reason=type(error).__name__)
 
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # before there are threads, which inherit it: they are for sigwait
     scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "misfire_grace_time": None})
     scheduler.add_job(every_minute, "cron", second=0)
-    every_minute()
     scheduler.start()
-    stop.wait()
-    scheduler.shutdown()
+    every_minute()
+    signal.sigwait(STOP)
+    scheduler.shutdown(wait=False)
