@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from agents.prompt import visible
 from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ FAILURES: Mapping[Outcome, Code] = {
     "unusable": "invalid_answer",
 }
 _REPAIR: Mapping[Purpose, Purpose] = {"review": "repair", "second": "second_repair"}
+LONGEST_PLACE = 80  # characters of where a mistake is: the names there are the model's own
 
 
 class InvalidAnswer(ValueError):  # noqa: N818  it names what went wrong
@@ -58,7 +60,7 @@ def parse(text: str, shape: type[Shape]) -> Shape:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the answer"
+    where = visible(".".join(str(part) for part in first["loc"]))[:LONGEST_PLACE] or "the answer"
     return f"{where}: {first['msg']}"
 
 

@@ -7,6 +7,7 @@ Source of the protocol: the Messages API, version 2026-10-21, and the installed 
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -27,6 +28,7 @@ FailureCode = Literal[
 
 STRONG_AGENTS = frozenset({"chief_of_staff"})
 ANSWER_TOOL = "answer"
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
 OUTCOMES: Mapping[str, Outcome] = {
     "end_turn": "answered",
     "tool_use": "answered",
@@ -236,4 +238,5 @@ def _reply(message: Message, *, text: str, outcome: Outcome, latency_ms: int) ->
         cache_read=used.cache_read_input_tokens or 0,
     )
     request_id = message._request_id or ""  # noqa: SLF001  the SDK's documented name for it
+    text = _UNSTORABLE.sub("\ufffd", text)
     return Reply(text, outcome, message.stop_reason or "", usage, message.model, request_id, latency_ms)

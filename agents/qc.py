@@ -81,10 +81,9 @@ def schema(context: Context, *, reverse: bool = False) -> dict[str, Any]:
         quote={"type": "string"},
         reason={"type": "string"},
     )
-    subjects = [*INTAKE_FIELDS, "category", "priority", *(rule.id for rule in context.rules)]
     remark = closed_object(
         code={"type": "string", "enum": list(TRIAGE_CODES)},
-        subject={"type": "string", "enum": subjects},
+        subject={"type": "string", "enum": _subjects(context)},
         line={"type": "integer"},
         quote={"type": "string"},
     )
@@ -92,6 +91,11 @@ def schema(context: Context, *, reverse: bool = False) -> dict[str, Any]:
     findings = closed_object(**{name: {"$ref": "#/$defs/finding"} for name in (reversed(ids) if reverse else ids)})
     whole = closed_object(findings=findings, triage={"type": "array", "items": remark})
     return {**whole, "$defs": {"finding": finding}}
+
+
+def _subjects(context: Context) -> list[str]:
+    """What triage can have got wrong."""
+    return [*INTAKE_FIELDS, "category", "priority", *(rule.id for rule in context.rules)]
 
 
 def question(  # noqa: PLR0913  what is asked has these parts
@@ -144,19 +148,21 @@ def qc(  # noqa: PLR0913  what is asked has these parts
 ) -> tuple[Qc | Failed, tuple[Observation, ...]]:
     """Every judged criterion of one revision, verified, with what went wrong on the way."""
     asked = question(revision, context, model=model, nonce_for=nonce_for, triage=triage, purpose=purpose)
-    answer = answered(ask, asked, partial(_read, rubric=context.rubric))
+    answer = answered(ask, asked, partial(_read, context=context))
     if isinstance(answer, Failed):
         return answer, (Observation("validator", "qc", answer.code),)
     return _verified(answer, revision, context.rubric)
 
 
-def _read(text: str, *, rubric: Rubric) -> _Answer:
+def _read(text: str, *, context: Context) -> _Answer:
     answer = parse(text, _Answer)
-    wanted = {criterion.id for criterion in rubric.judged}
+    wanted = {criterion.id for criterion in context.rubric.judged}
     if missing := wanted - answer.findings.keys():
         raise InvalidAnswer(f"findings lacks {', '.join(sorted(missing))}")
     if unknown := answer.findings.keys() - wanted:
         raise InvalidAnswer(f"findings has {len(unknown)} criteria that were not asked for")
+    if any(remark.subject not in _subjects(context) for remark in answer.triage):
+        raise InvalidAnswer(f"triage: subject must be one of {', '.join(_subjects(context))}")
     return answer
 
 
