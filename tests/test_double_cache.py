@@ -157,9 +157,10 @@ def test_a_call_that_failed_writes_nothing(caller: Caller) -> None:
 
 
 def test_a_prefix_can_be_read_once_the_writing_reply_has_begun_and_not_before() -> None:
-    with calling(latency=0.4) as caller, ThreadPoolExecutor() as pool:
+    with calling(latency=0.6) as caller, ThreadPoolExecutor() as pool:
         first = pool.submit(caller.usage, **cached())
-        time.sleep(0.1)
+        while not caller.double.account.calls:
+            time.sleep(0.01)
         second = pool.submit(caller.usage, **cached())
         assert [first.result()[1:], second.result()[1:]] == [(1000, 0, 0), (1000, 0, 0)]
         assert caller.usage(**cached())[1:] == (0, 0, 1000)
@@ -180,7 +181,7 @@ def test_one_priming_call_each_in_parallel_then_the_fan_out_reads() -> None:
 
 
 def test_a_fan_out_without_priming_pays_for_every_write() -> None:
-    with calling(latency=0.3) as caller, ThreadPoolExecutor(4) as pool:
+    with calling(latency=0.6) as caller, ThreadPoolExecutor(4) as pool:
         used = list(pool.map(lambda _: caller.usage(**cached()), range(4)))
         assert [one[1] for one in used] == [1000] * 4
         assert caller.double.account.agents()[0].cache_read_share == 0.0

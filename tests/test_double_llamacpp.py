@@ -65,10 +65,11 @@ def test_a_call_that_was_cut_carries_no_input(caller: Caller) -> None:
         {"thinking": {"type": "enabled", "budget_tokens": 1}},
         {"system": [block("x", "5m")] * 9},
         {"model": "any-name-at-all"},
+        {"max_tokens": GONE},
         {"output_config": formatted({"type": "object"})},
         {"messages": [*user("Hello"), {"role": "assistant", "content": "{"}]},
     ],
-    ids=["unknown keys", "thinking", "breakpoints", "model", "schema", "prefill"],
+    ids=["unknown keys", "thinking", "breakpoints", "model", "no limit", "schema", "prefill"],
 )
 def test_what_the_vendor_refuses_is_taken_without_a_word(changes: Json, caller: Caller) -> None:
     assert caller.send(**changes).stop_reason == "end_turn"
@@ -91,18 +92,16 @@ def test_the_cache_is_the_longest_common_start_and_usage_says_so(caller: Caller)
 
 def test_two_agents_keep_a_slot_each(caller: Caller) -> None:
     reads = [caller.send(system=letter * 3100).usage.cache_read_input_tokens or 0 for letter in "abab"]
-    assert reads[:2] == [0, 0]
+    assert max(reads[:2]) < 10  # what every prompt starts with
     assert min(reads[2:]) > 1000
 
 
-@pytest.mark.parametrize("gone", ["messages", "max_tokens"])
-def test_errors_lack_the_outer_type(gone: str, caller: Caller) -> None:
+def test_errors_lack_the_outer_type(caller: Caller) -> None:
     with pytest.raises(BadRequestError) as caught:
-        caller.send(**{gone: GONE})
+        caller.send(messages=GONE)
     body = caught.value.response.json()
     assert body.keys() == {"error"}
-    assert body["error"]["code"] == 400
-    assert gone in body["error"]["message"]
+    assert (body["error"]["code"], body["error"]["message"]) == (400, "'messages' is required")
 
 
 def test_faults_work_here_too(caller: Caller) -> None:

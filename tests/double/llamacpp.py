@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SLOTS = 2  # one for each agent, as the product starts it
 MODEL = "local.gguf"
+DEFAULT_MAX_TOKENS = 4096
 CODES = {"rate_limit_error": "unavailable_error", "overloaded_error": "unavailable_error", "api_error": "server_error"}
 
 
@@ -52,8 +53,7 @@ class LlamaCpp:
                 return json_response(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
             case "POST", "/v1/messages/count_tokens":
                 self._must_be_loaded()
-                body = _checked({"max_tokens": 1, **parse(request)})
-                return json_response(200, {"input_tokens": tokens_of(len(_rendered(body)))})
+                return json_response(200, {"input_tokens": tokens_of(len(_rendered(_checked(parse(request)))))})
         raise ApiError(404, "not_found_error", "File Not Found")
 
     async def _message(self, request: Request) -> Response | None:
@@ -109,7 +109,7 @@ class LlamaCpp:
         tool = pick_tool(body)
         said = self._state.say(body, fault, schema=asked_schema(body, tool))
         text, stop = said.text, said.stop_reason
-        limit = int(body["max_tokens"])
+        limit = int(body.get("max_tokens", DEFAULT_MAX_TOKENS))
         if tokens_of(len(text.encode())) > limit:
             text, stop = text.encode()[: int(limit * 3.1)].decode(errors="ignore"), "max_tokens"
         call.output = tokens_of(len(text.encode()))
@@ -155,11 +155,9 @@ def _object(text: str) -> Json:
 
 
 def _checked(body: Json) -> Json:
-    """The two things without which the real one cannot work either."""
+    """The one thing without which the real one cannot work either."""
     if not isinstance(body.get("messages"), list) or not body["messages"]:
         raise ApiError(400, "invalid_request_error", "'messages' is required")
-    if not isinstance(body.get("max_tokens"), int):
-        raise ApiError(400, "invalid_request_error", "'max_tokens' is required")
     return body
 
 
