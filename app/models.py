@@ -20,12 +20,14 @@ from agents.judge import LOCAL_TOKEN_LIMIT, TOKEN_LIMIT
 from app import local_model
 from app.asking import Asking, Pace
 from app.db import transaction
+from app.queue import enqueue
 from app.tables import ModelState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from app.settings import Settings
+
 
 log = structlog.get_logger()
 
@@ -207,6 +209,8 @@ class Models:
         with transaction(self._engine) as session:
             statement = insert(ModelState).values(**values)
             session.execute(statement.on_conflict_do_update(index_elements=["role"], set_=changed))
+            if status.state == "ready" and role == "worker":
+                enqueue(session, "resume", once="resume")  # what waited for this model waits no longer
         self._written[role] = status
 
 

@@ -9,37 +9,33 @@ A review, step by step; no transaction is open while a model is asked:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from agents import triage as triage_agent
-from agents.answer import Failed
 from agents.gateway import CallFailed
-from agents.judge import ENGINE_VERSION, Judgement, Panel, judge
+from agents.judge import ENGINE_VERSION, Panel, judge
 from agents.ticket import FINISHED
 from app import documents, tables
 from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
+from app.judgements import Case, record, record_intake, show
 from app.queue import TaskName, enqueue
 from app.releases import in_force
 from app.revisions import from_document
 from app.runs import RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sqlalchemy.orm import Session
 
+    from agents.answer import Failed
     from agents.context import Context
     from agents.observation import Observation
     from agents.question import Question, Reply
-    from agents.ticket import Revision
-    from agents.triage import RuleHit, Triage
+    from agents.triage import Triage
     from app.deps import Deps
     from app.models import Ready
 
@@ -47,19 +43,6 @@ log = structlog.get_logger()
 
 NO_MODEL = "none"  # panel of a verdict that no model had a part in
 SECOND_SHARE = 0.2  # at most this share of the last day's verdicts rests on a second run
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a job reads before it starts: a revision under the context in force."""
-
-    revision_id: int
-    ticket_id: int
-    revision: Revision
-    live: bool
-    supplied: frozenset[str]
-    context: Context
-    triage: Triage | None
 
 
 def review(deps: Deps, *, revision_id: int) -> None:
@@ -81,7 +64,8 @@ def review(deps: Deps, *, revision_id: int) -> None:
     except CallFailed as failure:
         return _call_failed(deps, revision_id, failure)
     with transaction(deps.engine) as session:
-        _record(session, case, judgement, ready)
+        demonstration = ready is not None and ready.demonstration
+        record(session, case, judgement, panel=_panel_name(ready), demonstration=demonstration)
     log.info("review.done", revision_id=revision_id, outcome=judgement.verdict.outcome)
     return None
 
@@ -99,11 +83,7 @@ def triage(deps: Deps, *, revision_id: int) -> None:
     except CallFailed as failure:
         return _call_failed(deps, revision_id, failure)
     with transaction(deps.engine) as session:
-        if not isinstance(answer, Failed):
-            _record_triage(session, case, answer, model=ready.model)
-            _record_escalations(session, case, answer.rules, missed_by_triage=frozenset())
-        _record_observations(session, case, observations)
-        _triaged(session, case)
+        record_intake(session, case, answer, observations, model=ready.model)
     return None
 
 
@@ -153,7 +133,7 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
             log.info("review.superseded", revision_id=revision_id)
             return None
         if (known := _verdict_of(session, revision_id, context, ready)) is not None:
-            _show(session, ticket.id, known)
+            show(session, ticket.id, known)
             return None
         _state(session, revision_id, "running", "")
         connection = session.get_one(tables.Connection, ticket.connection_id)
@@ -174,7 +154,7 @@ def _verdict_of(session: Session, revision_id: int, context: Context, ready: Rea
             tables.Verdict.revision_id == revision_id,
             tables.Verdict.context_version == context.version,
             tables.Verdict.engine_version == ENGINE_VERSION,
-            tables.Verdict.panel == (ready.model if ready else NO_MODEL),
+            tables.Verdict.panel == _panel_name(ready),
         )
     )
 
@@ -186,10 +166,15 @@ def _known_triage(session: Session, row: tables.Revision, context: Context, read
             tables.Triage.ticket_id == row.ticket_id,
             tables.Triage.intake_hash == row.intake_hash,
             tables.Triage.agent_hash == context.agent_hash("triage"),
-            tables.Triage.model == (ready.model if ready else NO_MODEL),
+            tables.Triage.model == _panel_name(ready),
         )
     )
     return None if stored is None else documents.triage(stored.answer)
+
+
+def _panel_name(ready: Ready | None) -> str:
+    """Who judges, as verdicts and triages pin it."""
+    return ready.model if ready else NO_MODEL
 
 
 def _panel(deps: Deps, case: Case, ready: Ready) -> Panel:
@@ -244,117 +229,3 @@ def _state(session: Session, revision_id: int, state: str, note: str) -> None:
         .where(tables.Ticket.revision_id == revision_id)
         .values(review_state=state, review_note=note)
     )
-
-
-def _triaged(session: Session, case: Case) -> None:
-    values: dict[str, Any] = {"review_state": "open", "review_note": ""}
-    session.execute(
-        update(tables.Ticket)
-        .where(tables.Ticket.revision_id == case.revision_id)
-        .values(**values, escalated=_has_escalation(case.revision_id))
-    )
-
-
-def _has_escalation(revision_id: int) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
-    return select(tables.Escalation.id).where(tables.Escalation.revision_id == revision_id).exists()
-
-
-def _record(session: Session, case: Case, judgement: Judgement, ready: Ready | None) -> None:
-    """The judgement's rows; a second worker's verdict for the same key is a no-op."""
-    verdict = judgement.verdict
-    stored = session.scalar(
-        insert(tables.Verdict)
-        .values(
-            revision_id=case.revision_id,
-            context_version=case.context.version,
-            engine_version=ENGINE_VERSION,
-            panel=ready.model if ready else NO_MODEL,
-            demonstration=ready.demonstration if ready else False,
-            outcome=verdict.outcome,
-            score=verdict.score,
-            reasons=list(verdict.reasons),
-            cost_usd=_spent(session, case),
-        )
-        .on_conflict_do_nothing()
-        .returning(tables.Verdict)
-    )
-    if stored is None:
-        return
-    session.add_all(documents.finding_rows(stored.id, judgement.findings, case.context.rubric))
-    if judgement.triage is not None and case.triage is None:
-        _record_triage(session, case, judgement.triage, model=stored.panel)
-    _record_escalations(session, case, judgement.rules, missed_by_triage=judgement.missed_by_triage)
-    _record_observations(session, case, judgement.observations)
-    _show(session, case.ticket_id, stored)
-
-
-def _spent(session: Session, case: Case) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
-    """What this revision's runs under this context cost; null where a price is unknown, 0 where nothing was asked."""
-    mine = (tables.Run.revision_id == case.revision_id, tables.Run.context_version == case.context.version)
-    unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
-    if session.scalar(select(unpriced)):
-        return None
-    return session.scalar(select(func.coalesce(func.sum(tables.Run.cost_usd), 0)).where(*mine))
-
-
-def _show(session: Session, ticket_id: int, verdict: tables.Verdict) -> None:
-    """The ticket's row shows this verdict, if its revision is still the newest."""
-    session.execute(
-        update(tables.Ticket)
-        .where(tables.Ticket.id == ticket_id, tables.Ticket.revision_id == verdict.revision_id)
-        .values(
-            review_state="done",
-            review_note="",
-            verdict_id=verdict.id,
-            outcome=verdict.outcome,
-            score=verdict.score,
-            escalated=verdict.outcome == "escalate",
-            changed_at=func.clock_timestamp(),
-        )
-    )
-
-
-def _record_triage(session: Session, case: Case, triage: Triage, *, model: str) -> None:
-    session.execute(
-        insert(tables.Triage)
-        .values(
-            ticket_id=case.ticket_id,
-            revision_id=case.revision_id,
-            intake_hash=case.revision.intake_hash,
-            agent_hash=case.context.agent_hash("triage"),
-            model=model,
-            answer=documents.triage_document(triage),
-        )
-        .on_conflict_do_nothing()
-    )
-
-
-def _record_escalations(
-    session: Session, case: Case, rules: Iterable[RuleHit], *, missed_by_triage: frozenset[str]
-) -> None:
-    for hit in rules:
-        row = {
-            "ticket_id": case.ticket_id,
-            "revision_id": case.revision_id,
-            "rule": hit.rule,
-            "agent": "qc" if hit.rule in missed_by_triage else "triage",
-            "evidence": [documents.evidence_document(hit.evidence)],
-        }
-        session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())
-
-
-def _record_observations(session: Session, case: Case, observations: Iterable[Observation]) -> None:
-    """Imported history makes none: what failed there is not a failure of this week."""
-    if not case.live:
-        return
-    for seen in observations:
-        row = {
-            "observer": seen.observer,
-            "agent": seen.agent,
-            "code": seen.code,
-            "subject": seen.subject,
-            "revision_id": case.revision_id,
-            "context_version": case.context.version,
-            "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
-        }
-        session.execute(insert(tables.Observation).values(**row).on_conflict_do_nothing())

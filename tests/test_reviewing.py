@@ -119,7 +119,7 @@ def test_a_crash_between_reply_and_verdict_pays_nothing_again(
         raise RuntimeError("the process died here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(reviewing, "_record", crash)
+        patched.setattr(reviewing, "record", crash)
         with pytest.raises(RuntimeError):
             reviewing.review(deps, revision_id=revision_id)
     assert verdicts(session) == []

@@ -1,0 +1,159 @@
+"""A judgement's rows: verdict, findings, triage, escalations, observations, and the ticket's row that shows them.
+
+Every insert gives way to what is there already, so that whoever comes second changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from agents.answer import Failed
+from agents.judge import ENGINE_VERSION, Judgement
+from app import documents, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from agents.context import Context
+    from agents.observation import Observation
+    from agents.ticket import Revision
+    from agents.triage import RuleHit, Triage
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a job reads before it starts: a revision under the context in force."""
+
+    revision_id: int
+    ticket_id: int
+    revision: Revision
+    live: bool
+    supplied: frozenset[str]
+    context: Context
+    triage: Triage | None
+
+
+def record_intake(
+    session: Session, case: Case, answer: Triage | Failed, observations: Iterable[Observation], *, model: str
+) -> None:
+    """An open ticket's triage and escalations, and its row, which shows whether a person should look."""
+    if not isinstance(answer, Failed):
+        _record_triage(session, case, answer, model=model)
+        _record_escalations(session, case, answer.rules, missed_by_triage=frozenset())
+    _record_observations(session, case, observations)
+    session.execute(
+        update(tables.Ticket)
+        .where(tables.Ticket.revision_id == case.revision_id)
+        .values(review_state="open", review_note="", escalated=_has_escalation(case.revision_id))
+    )
+
+
+def _has_escalation(revision_id: int) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
+    return select(tables.Escalation.id).where(tables.Escalation.revision_id == revision_id).exists()
+
+
+def record(session: Session, case: Case, judgement: Judgement, *, panel: str, demonstration: bool) -> None:
+    """The judgement's rows; a second worker's verdict for the same key is a no-op."""
+    verdict = judgement.verdict
+    stored = session.scalar(
+        insert(tables.Verdict)
+        .values(
+            revision_id=case.revision_id,
+            context_version=case.context.version,
+            engine_version=ENGINE_VERSION,
+            panel=panel,
+            demonstration=demonstration,
+            outcome=verdict.outcome,
+            score=verdict.score,
+            reasons=list(verdict.reasons),
+            cost_usd=_spent(session, case),
+        )
+        .on_conflict_do_nothing()
+        .returning(tables.Verdict)
+    )
+    if stored is None:
+        return
+    session.add_all(documents.finding_rows(stored.id, judgement.findings, case.context.rubric))
+    if judgement.triage is not None and case.triage is None:
+        _record_triage(session, case, judgement.triage, model=panel)
+    _record_escalations(session, case, judgement.rules, missed_by_triage=judgement.missed_by_triage)
+    _record_observations(session, case, judgement.observations)
+    show(session, case.ticket_id, stored)
+
+
+def _spent(session: Session, case: Case) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
+    """What this revision's runs under this context cost; null where a price is unknown, 0 where nothing was asked."""
+    mine = (tables.Run.revision_id == case.revision_id, tables.Run.context_version == case.context.version)
+    unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
+    if session.scalar(select(unpriced)):
+        return None
+    return session.scalar(select(func.coalesce(func.sum(tables.Run.cost_usd), 0)).where(*mine))
+
+
+def show(session: Session, ticket_id: int, verdict: tables.Verdict) -> None:
+    """The ticket's row shows this verdict, if its revision is still the newest."""
+    session.execute(
+        update(tables.Ticket)
+        .where(tables.Ticket.id == ticket_id, tables.Ticket.revision_id == verdict.revision_id)
+        .values(
+            review_state="done",
+            review_note="",
+            verdict_id=verdict.id,
+            outcome=verdict.outcome,
+            score=verdict.score,
+            escalated=verdict.outcome == "escalate",
+            changed_at=func.clock_timestamp(),
+        )
+    )
+
+
+def _record_triage(session: Session, case: Case, triage: Triage, *, model: str) -> None:
+    session.execute(
+        insert(tables.Triage)
+        .values(
+            ticket_id=case.ticket_id,
+            revision_id=case.revision_id,
+            intake_hash=case.revision.intake_hash,
+            agent_hash=case.context.agent_hash("triage"),
+            model=model,
+            answer=documents.triage_document(triage),
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def _record_escalations(
+    session: Session, case: Case, rules: Iterable[RuleHit], *, missed_by_triage: frozenset[str]
+) -> None:
+    for hit in rules:
+        row = {
+            "ticket_id": case.ticket_id,
+            "revision_id": case.revision_id,
+            "rule": hit.rule,
+            "agent": "qc" if hit.rule in missed_by_triage else "triage",
+            "evidence": [documents.evidence_document(hit.evidence)],
+        }
+        session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())
+
+
+def _record_observations(session: Session, case: Case, observations: Iterable[Observation]) -> None:
+    """Imported history makes none: what failed there is not a failure of this week."""
+    if not case.live:
+        return
+    for seen in observations:
+        row = {
+            "observer": seen.observer,
+            "agent": seen.agent,
+            "code": seen.code,
+            "subject": seen.subject,
+            "revision_id": case.revision_id,
+            "context_version": case.context.version,
+            "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
+        }
+        session.execute(insert(tables.Observation).values(**row).on_conflict_do_nothing())
