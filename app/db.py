@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -24,7 +25,7 @@ SESSION_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
 UPGRADE_LOCK = 7_133_701  # arbitrary; one upgrade at a time in one database
 DISK_FULL = "53100"
 READ_ONLY = "25006"
-GONE = ("08", "57P0")  # classes of SQLSTATE: connection lost, server shutting down or starting
+GONE = ("08", "57P0", "53300")  # SQLSTATEs: connection lost, server shutting down or starting, no connection left
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
@@ -124,14 +125,11 @@ def _unavailable(error: DBAPIError) -> str | None:
         return "the database's disk is full; what was stored is safe. Free some space, then try again."
     if state == READ_ONLY:
         return "the database accepts no writes now (it is read-only); point TICKETQC_DATABASE_URL at the primary"
-    if error.connection_invalidated or (state or "").startswith(GONE) or (state is None and _is_connecting(error)):
+    # psycopg gives no SQLSTATE to a connection that failed, and to nothing else of this class.
+    lost = state is None and isinstance(error.orig, psycopg.OperationalError)
+    if lost or error.connection_invalidated or (state or "").startswith(GONE):
         return f"the database cannot be reached: {_first_line(error)}. Nothing was lost; it is safe to try again."
     return None
-
-
-def _is_connecting(error: DBAPIError) -> bool:
-    """psycopg gives connection failures no SQLSTATE, and nothing else of class OperationalError lacks one."""
-    return type(error.orig).__name__ in {"OperationalError", "ConnectionTimeout"}
 
 
 def _first_line(error: DBAPIError) -> str:

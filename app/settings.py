@@ -116,8 +116,8 @@ def _unknown() -> list[str]:
     unknown = sorted(name for name in given - set(known) if name.startswith(PREFIX))
     problems = []
     for name in unknown:
-        close = difflib.get_close_matches(name, known, n=1)
-        problems.append(f"{name}: there is no such setting" + (f"; did you mean {close[0]}?" if close else ""))
+        close = difflib.get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], n=1)
+        problems.append(f"{name}: there is no such setting" + (f"; did you mean {PREFIX}{close[0]}?" if close else ""))
     return [*problems, f"known settings: {', '.join(sorted(known))}"] if problems else []
 
 

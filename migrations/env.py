@@ -36,8 +36,10 @@ def main() -> None:
     url = load_settings().database_url
     if url is None:
         raise SystemExit("set TICKETQC_DATABASE_URL to the database that Alembic should work on")
-    with make_engine(url).begin() as connection:
+    engine = make_engine(url)
+    with engine.begin() as connection:
         migrate(connection)
+    engine.dispose()
 
 
 main()
