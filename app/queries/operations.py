@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import DateTime, and_, column, func, select, table, text
+from sqlalchemy import DateTime, Text, and_, column, func, literal_column, select, table, text
 
 from app.queries.tickets import MOST_COUNTED, STATES
 from app.queue import SCHEMA
@@ -24,6 +24,8 @@ _JOBS = table("procrastinate_jobs", column("id"), column("task_name"), column("s
 _EVENTS = table(
     "procrastinate_events", column("job_id"), column("type"), column("at", DateTime(timezone=True)), schema=SCHEMA
 )
+# Bare literals take the type of the column, an enum; a bound text would not.
+_TODO, _DOING, _FAILED = (literal_column(f"'{status}'", Text) for status in ("todo", "doing", "failed"))
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ class TickRow:
 
 def jobs(session: Session) -> QueueRow:
     """The queue now; jobs that ended well are not in it."""
-    waiting, running, failed = (_having(status) for status in ("todo", "doing", "failed"))
+    waiting, running, failed = (func.count().filter(_JOBS.c.status == status) for status in (_TODO, _DOING, _FAILED))
     rows = session.execute(
         select(_JOBS.c.task_name, waiting, running, failed)
-        .where(_JOBS.c.status.in_([text("'todo'"), text("'doing'"), text("'failed'")]))
+        .where(_JOBS.c.status.in_([_TODO, _DOING, _FAILED]))
         .group_by(_JOBS.c.task_name)
         .order_by(_JOBS.c.task_name)
     )
-    oldest = select(func.min(_JOBS.c.id)).where(_JOBS.c.status == text("'todo'")).scalar_subquery()
+    oldest = select(func.min(_JOBS.c.id)).where(_JOBS.c.status == _TODO).scalar_subquery()
     since = select(func.min(_EVENTS.c.at)).where(_EVENTS.c.job_id == oldest)
     return QueueRow(tuple(JobsRow(*row) for row in rows), session.scalar(since))
 
@@ -170,10 +172,6 @@ def ticks(session: Session) -> tuple[TickRow, ...]:
 
 
 _PARKED = Delivery.state == "parked"
-
-
-def _having(status: str) -> ColumnElement[int]:
-    return func.count().filter(_JOBS.c.status == text(f"'{status}'"))
 
 
 def _by_connection(condition: ColumnElement[bool]) -> Subquery:

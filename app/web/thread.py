@@ -44,7 +44,7 @@ class NumberedLine(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Lines that belong together. `kind` is subject, field, description, entry or resolution."""
+    """Lines that belong together. `kind` is intake (subject and fields), description, entry or resolution."""
 
     kind: str
     lines: tuple[NumberedLine, ...]
@@ -55,7 +55,8 @@ def thread(revision: Revision, cites: Sequence[Cite]) -> tuple[Part, ...]:
     """The parts in reading order; an entry without a word is a part without lines."""
     marks = _Marks.of(revision, cites)
     grouped = {part: tuple(map(marks.cut, lines)) for part, lines in groupby(revision.lines, key=_part_of)}
-    before = [Part(kind, grouped[kind]) for kind in ("subject", "field", "description") if kind in grouped]
+    before = [Part("intake", (*grouped.get("subject", ()), *grouped["field"]))]
+    before += [Part("description", grouped["description"])] if "description" in grouped else []
     entries = enumerate(revision.ticket.entries)
     said = [Part("entry", grouped.get(f"entry:{index}", ()), entry) for index, entry in entries]
     after = [Part("resolution", grouped["resolution"])] if "resolution" in grouped else []
