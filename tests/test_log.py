@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from typing_extensions import override
 
 from app import log
 
@@ -97,6 +98,7 @@ def test_chatty_libraries_are_quiet_but_their_warnings_come(logged: Logged) -> N
 @pytest.mark.usefixtures("_restored")
 def test_on_a_terminal_a_traceback_shows_no_local_variables() -> None:
     class Terminal(io.StringIO):
+        @override
         def isatty(self) -> bool:
             return True
 
