@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from app.models import Models
+    from app.model_watch import Models
     from app.settings import Settings
     from app.vault import Vault
 

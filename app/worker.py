@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from app.deps import Deps
-    from app.models import Models
+    from app.model_watch import Models
 
 log = structlog.get_logger()
 

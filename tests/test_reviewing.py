@@ -13,7 +13,7 @@ from sqlalchemy import select
 from app import reviewing, tables
 from app.deps import Deps
 from app.intake.recording import record
-from app.models import Models
+from app.model_watch import Models
 from app.releases import release
 from tests.cast import MODEL
 from tests.double import Double, Fault, running

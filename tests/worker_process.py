@@ -25,7 +25,7 @@ from app.vault import Vault
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from app.models import Models
+    from app.model_watch import Models
 
 
 def main(url: str, folder: str, concurrency: str) -> None:

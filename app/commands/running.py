@@ -78,7 +78,7 @@ def work(
     from app import db, log, worker
     from app.deps import Deps
     from app.handlers import HANDLERS
-    from app.models import Models
+    from app.model_watch import Models
     from app.settings import load_settings
     from app.vault import Vault
 
