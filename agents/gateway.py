@@ -29,6 +29,13 @@ FailureCode = Literal[
 STRONG_AGENTS = frozenset({"chief_of_staff"})
 ANSWER_TOOL = "answer"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
+# Whoever asks for a fruit gets this only if the format was enforced.
+_ONLY_ONE_ANSWER = {
+    "type": "object",
+    "properties": {"word": {"type": "string", "enum": ["amaryllis"]}},
+    "required": ["word"],
+    "additionalProperties": False,
+}
 OUTCOMES: Mapping[str, Outcome] = {
     "end_turn": "answered",
     "tool_use": "answered",
@@ -94,10 +101,11 @@ class Gateway:
             timeout=endpoint.timeout_seconds,
         )
         self._facts: dict[str, ModelFacts] = {}
+        self._mode: Mode = endpoint.mode
 
     @property
     def mode(self) -> Mode:
-        return self._endpoint.mode
+        return self._mode
 
     def look_up(self, model: str) -> ModelFacts:
         """What the server says of this model. Raises CallFailed: `unknown_model` if none or retired."""
@@ -106,9 +114,9 @@ class Gateway:
         try:
             info = self._client.models.retrieve(model)
         except self._sdk.NotFoundError as error:
-            if error.type is None:  # not the API's own form: a server without a model list; the first call will tell
-                return self._facts.setdefault(model, ModelFacts(model))
-            raise self._failure(error) from error
+            if isinstance(error.body, dict) and error.body.get("type") == "error":
+                raise self._failure(error) from error
+            return self._try_out(model)  # not the API's own form of an error: a server without a model list
         except self._sdk.AnthropicError as error:
             raise self._failure(error) from error
         if info.lifecycle == "retired":
@@ -123,6 +131,25 @@ class Gateway:
             effort=_supported(able.effort) if able else frozenset(),
         )
         self._facts[model] = facts
+        return facts
+
+    def _try_out(self, model: str) -> ModelFacts:
+        """Finds out whether a server that says nothing of itself honours output formats; some ignore them silently."""
+        facts = self._facts.setdefault(model, ModelFacts(model))
+        request = {
+            "model": model,
+            "max_tokens": 50,
+            "messages": [{"role": "user", "content": "Name any fruit."}],
+            "output_config": {"format": {"type": "json_schema", "schema": _ONLY_ONE_ANSWER}},
+        }
+        try:
+            text, _ = self._read(self._create(request))
+        except CallFailed as failure:
+            if failure.code != "bad_request":
+                raise
+            text = ""
+        if text.replace(" ", "") != '{"word":"amaryllis"}':
+            self._mode = "tool"
         return facts
 
     def ask(self, question: Question) -> Reply:

@@ -155,3 +155,11 @@ def test_a_server_that_ignores_formats_is_asked_through_one_forced_tool() -> Non
         assert body["tool_choice"] == {"type": "tool", "name": "answer", "disable_parallel_tool_use": True}
         assert "output_config" not in body
         assert "thinking" not in body
+
+
+def test_a_server_that_says_nothing_of_itself_is_tried_out() -> None:
+    with running(profile="llamacpp") as local:
+        speaker = Gateway(Endpoint(local.key, local.base_url))
+        speaker.look_up("any-model")
+        assert speaker.mode == "tool"
+        assert speaker.ask(replace(qc_question(), model="any-model")).outcome == "answered"
