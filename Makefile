@@ -8,7 +8,9 @@ UV := .venv/uv/bin/uv
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
-COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-config --quiet
+# Where the system has a list of authorities, an operator may have added the proxy's to it; uv's own list lacks that.
+CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),--system-certs)
+COMPILE := $(UV) pip compile $(CERTIFICATES) --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-config --quiet
 
 .PHONY: help setup run test lint bench lock
 
@@ -66,12 +68,12 @@ $(UV): requirements-uv.lock
 # Where the tools for development are installed already, they stay.
 $(RUNTIME): $(UV) requirements.lock pyproject.toml
 	@echo 'installing what ticketqc needs into .venv (the first time: about 110 MB to download)' >&2
-	@$(UV_PIP) sync --quiet --require-hashes $(if $(wildcard $(DEV)),requirements-dev.lock,requirements.lock)
+	@$(UV_PIP) sync --quiet $(CERTIFICATES) --require-hashes $(if $(wildcard $(DEV)),requirements-dev.lock,requirements.lock)
 	@$(UV_PIP) install --quiet --no-deps --offline -e .
 	@touch $@
 
 $(DEV): $(RUNTIME) requirements-dev.lock
 	@echo 'installing the tools for tests and checks into .venv' >&2
-	@$(UV_PIP) sync --quiet --require-hashes requirements-dev.lock
+	@$(UV_PIP) sync --quiet $(CERTIFICATES) --require-hashes requirements-dev.lock
 	@$(UV_PIP) install --quiet --no-deps --offline -e .
 	@touch $@
