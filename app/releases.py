@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
-from agents.context import Context, parse, read_folder
+from agents.context import Context, ContextError, parse, read_folder
+from agents.context_lint import usable
 from app.db import transaction
 from app.errors import NotFound
 from app.tables import ContextVersion, Release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -22,10 +24,16 @@ if TYPE_CHECKING:
 
 def in_force(session: Session) -> Context:
     """The context of the newest release. Raises NotFound before the first."""
-    version = session.scalar(select(Release.context_version).order_by(Release.id.desc()).limit(1))
-    if version is None:
+    context = newest(session)
+    if context is None:
         raise NotFound("no context has been released yet; `ticketqc up` releases the files in context/")
-    return load(session, version)
+    return context
+
+
+def newest(session: Session) -> Context | None:
+    """The context of the newest release; None before the first."""
+    version = session.scalar(select(Release.context_version).order_by(Release.id.desc()).limit(1))
+    return None if version is None else load(session, version)
 
 
 def load(session: Session, version: str) -> Context:
@@ -43,7 +51,7 @@ _PARSED: dict[str, Context] = {}  # versions are immutable and few
 
 def release(session: Session, files: Mapping[str, str], *, note: str) -> Context:
     """These files are in force for every process once the caller's transaction commits. Raises ContextError."""
-    context = parse(files)
+    context = usable(files)
     row = {"version": context.version, "documents": {"version": 1, "files": dict(files)}}
     session.execute(insert(ContextVersion).values(**row).on_conflict_do_nothing())
     session.add(Release(context_version=context.version, note=note))
@@ -52,17 +60,27 @@ def release(session: Session, files: Mapping[str, str], *, note: str) -> Context
 
 
 def ensure_released(engine: Engine, settings: Settings) -> str | None:
-    """Releases the folder's files at the first start; later says where they differ from what is in force."""
-    files = read_folder(settings.context_dir)
+    """Releases the folder's files at the first start; later says where they differ from what is in force.
+
+    Raises ContextError at the first start only: later, files that are broken keep nobody from working.
+    """
+    folder = settings.context_dir
     with transaction(engine) as session:
-        newest = session.scalar(select(Release.context_version).order_by(Release.id.desc()).limit(1))
-        if newest is None:
-            release(session, files, note=f"first start, from {settings.context_dir.name}/")
+        in_use = newest(session)
+        if in_use is None:
+            release(session, read_folder(folder), note=f"first start, from {folder.name}/")
             return None
-        in_use = load(session, newest)
-    if dict(in_use.files) == files:
+    return difference(in_use, folder)
+
+
+def difference(in_use: Context, folder: Path) -> str | None:
+    """Whether a folder's files are not the ones in force, and what to do about it; None where they are the same."""
+    kept = f"verdicts keep using the version in force ({in_use.version[:12]})"
+    try:
+        files = read_folder(folder)
+    except ContextError as error:
+        return f"the context files in {folder} cannot be read ({error.problems[0]}); {kept}"
+    if files == dict(in_use.files):
         return None
-    return (
-        f"the files in {settings.context_dir} differ from the context version in force ({newest[:12]}); "
-        "verdicts keep using the version in force"
-    )
+    changed = ", ".join(name for name, text in files.items() if in_use.files.get(name) != text)
+    return f'{folder} differs from what is in force ({changed}); {kept} until: ticketqc context release --note "why"'

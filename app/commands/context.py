@@ -1,4 +1,4 @@
-"""`ticketqc context ...`: look at the context files of a folder and say what is wrong with them. Needs no database."""
+"""`ticketqc context ...`: look at the context files of a folder, say what is wrong with them, put them in force."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from agents.context import ContextError
+    from collections.abc import Iterable, Iterator
+
+    from agents.context import Context, ContextError, Problem
 
 context_app = typer.Typer(help="The files that agents judge by.", no_args_is_help=True)
 
@@ -89,6 +91,72 @@ def show(
     except ContextError as error:
         _refuse(error, place)
     typer.echo(context.documents[name])
+
+
+@context_app.command("release")
+def release(
+    folder: Folder = None,
+    *,
+    note: Annotated[str, typer.Option(help="Why, in a few words; people read it beside the version.")],
+) -> None:
+    """Put the files in force: from now on tickets are judged by them. Verdicts that exist stay as they are."""
+    from agents.context import ContextError, read_folder
+    from agents.context_lint import lint
+    from agents.prompt import visible
+    from app import releases
+    from app.commands import database
+    from app.db import transaction
+    from app.settings import load_settings
+
+    place = _folder(folder)
+    why = " ".join(visible(note).split())
+    if not why:
+        raise typer.BadParameter("say why in a few words", param_hint="--note")
+    try:
+        files = read_folder(place)
+    except ContextError as error:
+        _refuse(error, place)
+    _refuse_errors(lint(files), place)
+    with database.opened(load_settings()) as engine, transaction(engine) as session:
+        before = releases.newest(session)
+        _refuse_errors(lint(files, before.files if before else None), place)
+        if before and dict(before.files) == files:
+            typer.echo(f"{_shown(place)} is what is in force already (version {before.version}); nothing was changed.")
+            return
+        released = releases.release(session, files, note=why)
+    for line in _what_changed(before, released):
+        typer.echo(line)
+
+
+def _refuse_errors(problems: Iterable[Problem], place: Path) -> None:
+    """The end of the command where there is an error; what is in force stays."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    for problem in errors:
+        typer.echo(f"{_shown(place)}/{problem}", err=True)
+    if errors:
+        typer.echo(f"Errors: {len(errors)}. Nothing was released; what is in force stays.", err=True)
+        raise typer.Exit(1)
+
+
+def _what_changed(before: Context | None, released: Context) -> Iterator[str]:
+    yield f"in force now: {released.version}"
+    if before is None:
+        yield "before:       nothing"
+        return
+    yield f"before:       {before.version}"
+    for name, text in released.files.items():
+        if text != (old := before.files.get(name, "")):
+            yield f"  {name}: {_lines_changed(old, text)}"
+
+
+def _lines_changed(before: str, after: str) -> str:
+    from difflib import SequenceMatcher
+
+    matcher = SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    moves = [move for move in matcher.get_opcodes() if move[0] != "equal"]
+    removed = sum(end - start for _, start, end, _, _ in moves)
+    added = sum(end - start for _, _, _, start, end in moves)
+    return f"+{added} -{removed} lines" if moves else "only line ends changed"
 
 
 def _folder(given: Path | None) -> Path:
