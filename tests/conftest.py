@@ -14,10 +14,12 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
 
 from app import db, embedded
 from app.settings import Settings, variable
 from app.vault import Vault
+from app.web.app import create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +129,13 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def vault(settings: Settings) -> Vault:
     return Vault.load(settings)
+
+
+@pytest.fixture
+def pages(engine: Engine, vault: Vault, settings: Settings) -> TestClient:
+    """The application as a browser on this machine asks it."""
+    app = create_app(engine=engine, vault=vault, settings=settings)
+    return TestClient(app, base_url="http://127.0.0.1:8000", headers={"Accept": "text/html"}, follow_redirects=False)
 
 
 @pytest.fixture
