@@ -22,8 +22,9 @@ class Named(NamedTuple):
 # --- names -----------------------------------------------------------------------------------------------------------
 
 _PASSWORD = re.compile(
-    r"(?:password|passwort|passwd|passphrase|passcode|kennwort|kennung|mot de passe|contrase[ñn]a|wachtwoord|has[łl]o"
-    r"|(?<![a-z])(?:pass|pwd?|psw|senha|parola|lösenord))(?:[ _-]?(?:[0-9]|new|old|neu|alt|temp)(?![a-z]))?(?![a-z])",
+    r"(?:password|passwort|passwd|passphrase|passcode|kennwort|mot de passe|contrase[ñn]a|wachtwoord"
+    r"|(?<![a-z])(?:pass|pwd?|psw|senha|parola|lösenord|has[łl]o))"
+    r"(?:[ _-]?(?:[0-9]|new|old|neu|alt|temp)(?![a-z]))?(?![a-z])",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(
@@ -51,6 +52,7 @@ _ASSIGNED = re.compile(
     _FOR + r"[\"'\])*_]{0,4}[ \t]{0,4}(?::=|=>|={1,3}|:|→|>(?=[^\s<]{1,128}</))[ \t]{0,8}(?P<next>\r?\n[ \t]{0,8})?"
 )
 _OPTION = re.compile(r"[ \t]")  # --password X
+_IN_BRACKETS = re.compile(r"[ \t]\((?=[^\s()]{6,64}\))")  # my password (X) does not work
 _SAID = re.compile(
     _FOR + r"[ \t](?:(?:is|was|are|lautet|ist|war|est|es|è|has been|have been|wurde|will be)[ \t])?"
     r"(?:(?:now|currently|jetzt|nun|just|again|wieder)[ \t])?"
@@ -74,7 +76,7 @@ _CODE = re.compile(
 )
 _ADDRESS = re.compile(r"(?i)[a-z]{2,12}://.*|www\..*|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\\\\.*|/[\w/.-]*|[a-z]:\\.*")
 _REFERENCE = re.compile(
-    r"[A-Za-z]{1,8}[-_ #]?[0-9]+"
+    r"[A-Za-z]{1,8}[-_ ]?[0-9]+"
     r"|[0-9]+(?:st|nd|rd|th|x|h|d|min|days?|times|chars?|characters)?|[vV]?[0-9]+(?:[.,:/-][0-9]+)+"
 )
 _MARKS = "!@#$%^&*+=?~§€£"
@@ -92,21 +94,36 @@ _LOGIN_NEARBY = re.compile(
     r"(?i)\b(?:user(?:[ _-]?(?:name|id))?|login|account|benutzer(?:name)?|e-?mail|utilisateur|usuario)\b"
     r"[^\n]{0,60}?[:=]"
 )
-_SHORTEST, _SHORTEST_IN_PROSE, _SHORTEST_TOKEN = 4, 6, 16
+_SHORTEST, _SHORTEST_IN_PROSE = 4, 6
 _NEARBY = 160  # characters before a name in which a login makes a plain word after "password:" credible
+
+
+# One of these stands in every name above: most texts hold none, and need not be searched name by name.
+_STEMS = {
+    _PASSWORD: ("pass", "pw", "psw", "kenn", "contra", "wachtwoord", "has", "senha", "parola", "lösen"),
+    _TOKEN: ("key", "token", "secret", "bearer"),
+    _PIN: ("pin",),
+    _CARD_CODE: ("cv", "card"),
+    _RECOVERY_KEY: ("-",),
+}
 
 
 def find_named(text: str) -> Iterator[Named]:
     """Start, end and kind of every value that its name gives away."""
-    for name in _PASSWORD.finditer(text):
+    lowered = text.lower()
+
+    def each(names: re.Pattern[str]) -> Iterator[re.Match[str]]:
+        return names.finditer(text) if any(stem in lowered for stem in _STEMS[names]) else iter(())
+
+    for name in each(_PASSWORD):
         if (span := _after_password(text, name)) is not None:
             yield Named(*span, "password")
-    for name in _TOKEN.finditer(text):
+    for name in each(_TOKEN):
         if (span := _after_token(text, name.end())) is not None:
             yield Named(*span, "token" if "token" in name[0].lower() or "bearer" in name[0].lower() else "api_key")
-    yield from (Named(*match.span(1), "pin") for match in _PIN.finditer(text))
-    yield from (Named(*match.span(1), "card_code") for match in _CARD_CODE.finditer(text))
-    yield from (Named(*match.span(), "recovery_key") for match in _RECOVERY_KEY.finditer(text))
+    yield from (Named(*match.span(1), "pin") for match in each(_PIN))
+    yield from (Named(*match.span(1), "card_code") for match in each(_CARD_CODE))
+    yield from (Named(*match.span(), "recovery_key") for match in each(_RECOVERY_KEY))
 
 
 def is_placeholder(value: str) -> bool:
@@ -117,17 +134,14 @@ def is_placeholder(value: str) -> bool:
 def _after_password(text: str, name: re.Match[str]) -> tuple[int, int] | None:
     if joined := _ASSIGNED.match(text, name.end()):
         return _assigned(text, joined, login_before=_login_before(text, name.start()))
-    option = text[max(0, name.start() - 2) : name.start()] == "--" and _OPTION.match(text, name.end())
-    if option:
+    if text.endswith("--", 0, name.start()) and (option := _OPTION.match(text, name.end())):
         value = _value(text, option.end())
         return value.span if value and _looks_secret(value, least=_SHORTEST) else None
-    if said := _SAID.match(text, name.end()):
-        value = _value(text, said.end())
-        if value is None:
-            return None
-        bare = said[0].strip(" \t(:") == ""
-        return value.span if _credible_in_prose(value, bare=bare) else None
-    return None
+    said = _IN_BRACKETS.match(text, name.end()) or _SAID.match(text, name.end())
+    value = _value(text, said.end()) if said else None
+    if said is None or value is None:
+        return None
+    return value.span if _credible_in_prose(value, bare=not said[0].strip(" \t(:")) else None
 
 
 class _Value(NamedTuple):
@@ -198,12 +212,13 @@ _TOKEN_JOINED = re.compile(
     r"(?:(?::=|=>|={1,3}|:|>(?=[^\s<]{16,512}</)|[ \t]is[ \t])[ \t]{0,8}|(?<=[rR])[ \t])[\"'`]?"
 )
 _TOKEN_VALUE = re.compile(r"[A-Za-z0-9+/=_.~-]{16,512}")
+_LETTERS_AND_DIGITS = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])")
 
 
 def _after_token(text: str, position: int) -> tuple[int, int] | None:
     joined = _TOKEN_JOINED.match(text, position)
     value = _TOKEN_VALUE.match(text, joined.end()) if joined else None
-    if value is None or _classes(value[0]) < 2 or not any(c.isdigit() for c in value[0]):  # noqa: PLR2004  kinds
+    if value is None or not _LETTERS_AND_DIGITS.match(value[0]):
         return None
     if is_placeholder(value[0]) or _CODE.fullmatch(value[0]):
         return None

@@ -47,7 +47,7 @@ _QUOTED_MAIL = re.compile(
     r"\s*(?:>|On .{4,80} wrote:|Am .{4,80} schrieb|-{3,} ?(?:Original|Forwarded|Ursprüng)|From: |Von: )"
 )
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
-_ADDRESS = re.compile(r"\S*(?:://|www\.)\S*")
+_WORD = re.compile(r"\S+")
 _QUESTION = re.compile(r"\w\W{0,3}\?\W*$")
 # A question or wish that closing the ticket answers, or a politeness.
 _ANSWERED_BY_CLOSING = re.compile(
@@ -107,12 +107,15 @@ def _sentences(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
             if not line.lstrip().startswith(">"):
                 return  # the rest of the message is somebody else's
             continue
-        blanked = _ADDRESS.sub(lambda match: " " * len(match[0]), line)
-        for match in _SENTENCE.finditer(blanked):
+        for match in _SENTENCE.finditer(_WORD.sub(_without_address, line)):
             sentence = match[0][:_LONGEST_SENTENCE]
             if sentence.strip():
                 lead = len(sentence) - len(sentence.lstrip())
                 yield index, match.start() + lead, sentence.strip()
+
+
+def _without_address(word: re.Match[str]) -> str:
+    return " " * len(word[0]) if "://" in word[0] or word[0].startswith("www.") else word[0]
 
 
 # --- a template not filled in ----------------------------------------------------------------------------------------
