@@ -11,6 +11,7 @@ import typer
 from app.commands.connections import connection_app
 from app.commands.context import context_app
 from app.commands.importing import import_
+from app.commands.local_model import command as local_model
 from app.commands.reviewing import review
 from app.commands.running import clock, prepare, serve, up, upgrade, work
 from app.errors import TicketqcError
@@ -42,6 +43,7 @@ root.command()(serve)
 root.command()(work)
 root.command()(clock)
 root.command(hidden=True)(prepare)
+root.command("local-model", hidden=True)(local_model)
 root.command("import")(import_)
 root.command()(review)
 root.add_typer(context_app, name="context")
