@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import DateTime, Text, and_, column, func, literal_column, select, table, text
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from app.queries.tickets import MOST_COUNTED, STATES
 from app.queue import SCHEMA
@@ -167,7 +168,8 @@ def versions(session: Session) -> VersionsRow:
 def ticks(session: Session) -> tuple[TickRow, ...]:
     """The clock's latest tick of each task."""
     task = func.split_part(Tick.key, ":", 1)
-    rows = session.execute(select(task, Tick.key, Tick.at).distinct(task).order_by(task, Tick.at.desc()))
+    latest = select(task, Tick.key, Tick.at).ext(distinct_on(task)).order_by(task, Tick.at.desc())
+    rows = session.execute(latest)
     return tuple(TickRow(*row) for row in rows)
 
 
