@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agents.context import Criterion, Rubric
 
 Result = Literal["met", "partly", "not_met", "not_applicable", "unscored"]
@@ -57,10 +59,13 @@ class Verdict:
 
 
 def score(findings: Sequence[Finding], rubric: Rubric) -> float | None:
-    """100 * sum(w v) / sum(w) over the scored findings (met 1, partly 1/2, not_met 0); None where no weight is scored."""
-    scored = [(rubric[f.criterion].weight, VALUES[f.result]) for f in findings if f.result in VALUES]
+    """100 * sum(w v) / sum(w) over the scored findings (met 1, partly 1/2, not_met 0); None where no weight is scored.
+
+    Exact until the last step, with weights as they are written: nine tenths of 0.1 each are 90, not 89.99999999999999.
+    """
+    scored = [(Fraction(str(rubric[f.criterion].weight)), VALUES[f.result]) for f in findings if f.result in VALUES]
     total = sum(weight for weight, _ in scored)
-    return 100 * sum(weight * value for weight, value in scored) / total if total else None
+    return float(100 * sum(weight * Fraction(value) for weight, value in scored) / total) if total else None
 
 
 def decide(findings: Sequence[Finding], rubric: Rubric, *, escalations: Sequence[str] = ()) -> Verdict:
