@@ -123,9 +123,12 @@ class Cluster:
 
     def make_database(self, address: Address) -> None:
         """Our database exists in the running server."""
-        with psycopg.connect(address.url("postgres"), autocommit=True) as connection:
-            if not connection.execute("select from pg_database where datname = %s", [NAME]).rowcount:
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
+        try:
+            with psycopg.connect(address.url("postgres"), autocommit=True) as connection:
+                if not connection.execute("select from pg_database where datname = %s", [NAME]).rowcount:
+                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
+        except psycopg.Error as error:
+            raise self._failed("the database could not be made", str(error)) from error
 
     def stop(self) -> None:
         """No server runs. Connections are closed, everything acknowledged is on disk."""

@@ -61,9 +61,10 @@ class Server:
 def start(settings: Settings) -> Server:
     """A server that answers, started or found. Raises EmbeddedError or DataDirError, with what to do."""
     base, account = _place(settings)
-    _prepare(base, account, home=settings.data_dir)
     found = binaries.find(settings.pg_bin)
-    with _locked(base), ExitStack() as undo:
+    with data_dir.writing(base):
+        _prepare(base, account, home=settings.data_dir)
+    with data_dir.writing(base), _locked(base), ExitStack() as undo:
         owner = _try_lock(base / "owner.lock")
         if owner is not None:
             undo.callback(os.close, owner)
@@ -81,7 +82,7 @@ def start(settings: Settings) -> Server:
 def running_url(settings: Settings) -> str | None:
     """The address of this data directory's server if one answers; nothing is started or made."""
     base, _ = _place(settings)
-    if not base.is_dir():
+    if not os.access(base, os.X_OK):
         return None
     address = Cluster(base, Binaries(binaries.find(settings.pg_bin))).answering()
     return address.url(NAME) if address else None
@@ -141,11 +142,8 @@ def _try_lock(path: Path) -> int | None:
 
 def _open_lock(path: Path) -> int:
     """Belongs to the folder's owner, who may not be us (root). A planted link is not followed."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode=0o600)
-        if os.geteuid() == 0:
-            folder = path.parent.stat()
-            os.fchown(descriptor, folder.st_uid, folder.st_gid)
-    except OSError as error:
-        raise data_dir.unusable(path, error) from None
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode=0o600)
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
     return descriptor

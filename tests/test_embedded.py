@@ -254,6 +254,14 @@ def test_a_database_of_somebody_else(unprivileged: Path, start: Start, monkeypat
         start(unprivileged)
 
 
+def test_a_folder_of_somebody_else(unprivileged: Path, start: Start) -> None:
+    (unprivileged / "postgres").mkdir()
+    (unprivileged / "postgres").chmod(0)
+    assert embedded.running_url(_settings(unprivileged)) is None
+    with pytest.raises(DataDirError, match="Permission denied"):
+        start(unprivileged)
+
+
 def test_a_disk_full_while_the_database_is_made(home: Path) -> None:
     programs = _programs(home / "bin", initdb="echo 'initdb: could not write: No space left on device' >&2; exit 1")
     with pytest.raises(EmbeddedError, match=r"disk that holds .* is full.*Free some space"):
