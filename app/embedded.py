@@ -74,6 +74,7 @@ def start(settings: Settings) -> Server:
         if address is None:
             cluster.make()
             process, address = cluster.launch()
+            undo.callback(cluster.stop)
             cluster.make_database(address)
         undo.pop_all()
     return Server(address.url(NAME), base, cluster, owner, process)

@@ -256,7 +256,7 @@ def test_a_database_of_somebody_else(unprivileged: Path, start: Start, monkeypat
 
 def test_a_folder_of_somebody_else(unprivileged: Path, start: Start) -> None:
     (unprivileged / "postgres").mkdir()
-    (unprivileged / "postgres").chmod(0)
+    (unprivileged / "postgres").chmod(0o600)
     assert embedded.running_url(_settings(unprivileged)) is None
     with pytest.raises(DataDirError, match="Permission denied"):
         start(unprivileged)
@@ -293,6 +293,15 @@ def test_a_server_that_never_answers_is_not_left_behind(
     monkeypatch.setattr(cluster, "WAIT_READY", 0.3)
     monkeypatch.setattr(cluster.Cluster, "answering", lambda _: None)
     with pytest.raises(EmbeddedError, match="has not answered"):
+        start(home / "data")
+    assert not (home / "data/postgres/data/postmaster.pid").exists()
+
+
+def test_a_database_that_cannot_be_made_leaves_no_server(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.sql, "Identifier", lambda _: cluster.sql.SQL("template1"))  # is there already
+    with pytest.raises(EmbeddedError, match="could not be made"):
         start(home / "data")
     assert not (home / "data/postgres/data/postmaster.pid").exists()
 
