@@ -165,7 +165,7 @@ class _Up:
         from app import local_model  # noqa: PLC0415  only where it is chosen
         from app.model_progress import ModelProgress  # noqa: PLC0415
 
-        log = open_log(self.settings.data_dir / "logs", "local-model")
+        log = local_model.log_file(self.settings.data_dir)
         children.add(Child("local-model", lambda: local_model.start_process(self.settings), log, needed=False))
         return ModelProgress(self.settings.data_dir, say=self.say)
 
@@ -190,7 +190,7 @@ def _alone(home: Path, signals: _Signals) -> Iterator[int]:
     Yields the lock that is ours alone; the other is our guardian's too, and frees the folder when that has ended.
     """
     data_dir.ensure(home)
-    _try_to_write(home)
+    data_dir.try_to_write(home)
     with (
         open(home / "up.lock", "a+b", opener=_private) as up,
         open(home / "ending.lock", "a+b", opener=_private) as end,
@@ -214,17 +214,6 @@ def _locked(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _try_to_write(home: Path) -> None:
-    """Now, rather than in the middle of the first ticket, we hear of a full disk or missing rights."""
-    try:
-        with tempfile.TemporaryFile(dir=home) as probe:
-            probe.write(bytes(65_536))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise data_dir.unusable(home, error) from None
 
 
 def _private(path: str, flags: int) -> int:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from app.settings import Settings
 
 POOL = 10  # connections of one process, and as many more at a peak; jobs hold one for milliseconds
@@ -40,8 +37,8 @@ def prepare(*, samples: Annotated[bool, typer.Option("--samples/--no-samples")] 
     from app.settings import load_settings
 
     settings = load_settings()
-    with _database(settings, child=True) as url:
-        json.dump(preparation.prepare(settings, url=url, samples=samples)._asdict(), sys.stdout)
+    url = _database(settings, child=True)
+    json.dump(preparation.prepare(settings, url=url, samples=samples)._asdict(), sys.stdout)
 
 
 def serve(
@@ -61,12 +58,11 @@ def serve(
     settings = load_settings()
     log.configure()
     listener = listen(settings) if inherited is None else socket.socket(fileno=inherited)
-    with _database(settings, child=child) as url:
-        app = create_app(engine=db.make_engine(url, pool_size=POOL), vault=Vault.load(settings), settings=settings)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=KEEP_ALIVE)
-        if not child:
-            typer.echo(f"serving {address(settings)} (stop it with Ctrl-C)", err=True)
-        uvicorn.Server(config).run(sockets=[listener])
+    url = _database(settings, child=child)
+    app = create_app(engine=db.make_engine(url, pool_size=POOL), vault=Vault.load(settings), settings=settings)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=KEEP_ALIVE)
+    typer.echo(f"serving {address(settings)}", err=True)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def work(
@@ -84,10 +80,10 @@ def work(
 
     settings = load_settings()
     log.configure()
-    with _database(settings, child=child) as url:
-        engine = db.make_engine(url, pool_size=POOL)
-        deps = Deps(engine, Vault.load(settings), settings, Models(engine, settings))
-        worker.run(deps, url=url, handlers=HANDLERS, concurrency=concurrency)
+    url = _database(settings, child=child)
+    engine = db.make_engine(url, pool_size=POOL)
+    deps = Deps(engine, Vault.load(settings), settings, Models(engine, settings))
+    worker.run(deps, url=url, handlers=HANDLERS, concurrency=concurrency)
 
 
 def clock(*, child: Child = False) -> None:
@@ -99,8 +95,8 @@ def clock(*, child: Child = False) -> None:
 
     settings = load_settings()
     log.configure()
-    with _database(settings, child=child) as url:
-        ticks.run(db.make_engine(url), zone=ZoneInfo(settings.timezone))
+    url = _database(settings, child=child)
+    ticks.run(db.make_engine(url), zone=ZoneInfo(settings.timezone))
 
 
 def upgrade() -> None:
@@ -120,28 +116,22 @@ def upgrade() -> None:
     typer.echo("the database has this version's schema")
 
 
-@contextmanager
-def _database(settings: Settings, *, child: bool) -> Iterator[str]:
-    """The address of the database. As a child of `up`: once it is ready, and tied to `up` from then on."""
+def _database(settings: Settings, *, child: bool) -> str:
+    """The address of the database that runs. As a child of `up`: once it is ready, and tied to `up` from then on."""
     from app import db, embedded, lifeline
     from app.errors import DatabaseUnavailable
 
     if child:
         lifeline.wait_for_go()
         lifeline.end_with_parent()
-        url = settings.database_url or embedded.running_url(settings)
-        if url is None:
-            raise DatabaseUnavailable(f"the database in {settings.data_dir} does not answer")
-        yield url
-    elif settings.database_url is not None:
-        engine = db.make_engine(settings.database_url)
+    url = settings.database_url or embedded.running_url(settings)
+    if url is None:
+        raise DatabaseUnavailable(
+            f"no database runs in {settings.data_dir}: start everything with `ticketqc up`, "
+            "or set TICKETQC_DATABASE_URL to a PostgreSQL server"
+        )
+    if not child:
+        engine = db.make_engine(url)
         db.check_version(engine)
         engine.dispose()
-        yield settings.database_url
-    else:
-        server = embedded.start(settings)
-        try:
-            db.upgrade(server.url)
-            yield server.url
-        finally:
-            server.stop()
+    return url
