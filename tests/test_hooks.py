@@ -162,7 +162,7 @@ def test_the_same_body_from_many_at_once_is_stored_once(engine: Engine, session:
     connect(session, vault, scheme="path")
     incoming = Incoming({}, TICKET, token=TOKEN.encode())
     edge = datetime(2026, 11, 23, 10, tzinfo=UTC)
-    together = threading.Barrier(8)
+    together = threading.Barrier(8, timeout=20)
 
     def one(number: int) -> str:
         together.wait()
@@ -176,7 +176,7 @@ def test_the_same_body_from_many_at_once_is_stored_once(engine: Engine, session:
 
 def test_one_delivery_id_from_many_at_once_is_stored_once(engine: Engine, session: Session, vault: Vault) -> None:
     connect(session, vault, scheme="path", delivery_id_header="X-Delivery")
-    together = threading.Barrier(8)
+    together = threading.Barrier(8, timeout=20)
 
     def one(number: int) -> str:
         incoming = Incoming({"x-delivery": b"7"}, TICKET + b" " * number, token=TOKEN.encode())

@@ -64,7 +64,7 @@ def record_all(
     """Each ticket's state is a revision, kept once; what came is answered in the order given.
 
     1. Mask, before any lock is held.
-    2. What the connection supplies grows, first of all: later it could deadlock with another's tickets.
+    2. What the connection supplies grows once, before the tickets: between them it could deadlock with another's.
     3. Tickets in the order of their ids, for the same reason; of one ticket the order in which its states came.
     """
     revisions = [revise(_named(ticket, connection)) for ticket in tickets]
