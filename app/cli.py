@@ -12,7 +12,6 @@ from app.commands.connections import connection_app
 from app.commands.context import context_app
 from app.commands.importing import import_
 from app.commands.local_model import command as local_model
-from app.commands.local_model import command as local_model
 from app.commands.reviewing import review
 from app.commands.running import clock, prepare, serve, up, upgrade, work
 from app.errors import TicketqcError
@@ -44,7 +43,6 @@ root.command()(serve)
 root.command()(work)
 root.command()(clock)
 root.command(hidden=True)(prepare)
-root.command("local-model", hidden=True)(local_model)
 root.command("local-model", hidden=True)(local_model)
 root.command("import")(import_)
 root.command()(review)
