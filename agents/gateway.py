@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Mode = Literal["format", "tool"]
 FailureCode = Literal[
     "rate_limited", "overloaded", "server_error", "timeout", "connection",
-    "bad_request", "authentication", "billing", "permission", "unknown_model", "too_large",
+    "bad_request", "no_key", "authentication", "billing", "permission", "unknown_model", "too_large",
 ]  # fmt: skip
 
 STRONG_AGENTS = frozenset({"chief_of_staff"})
@@ -56,7 +56,7 @@ class CallFailed(Exception):  # noqa: N818  it names what went wrong
 
     @property
     def stops_all(self) -> bool:
-        return self.code in {"authentication", "billing", "permission", "unknown_model"}
+        return self.code in {"no_key", "authentication", "billing", "permission", "unknown_model"}
 
     @property
     def possibly_billed(self) -> bool:

@@ -74,14 +74,18 @@ def judge(
     checked = run_checks(revision, rubric=context.rubric, supplied=supplied)
     if panel is None:
         return _unjudged(checked, context, "no model is configured", triage=triage)
-    tokens = token_estimate(fenced(revision, nonce="", lines=revision.lines))
-    if tokens > panel.token_limit:
-        why = f"too long to judge: about {tokens:,} tokens, the limit is {panel.token_limit:,}"
+    if why := too_long(revision, panel.token_limit):
         return _unjudged(checked, context, why, triage=triage, escalation=why)
     observations: tuple[Observation, ...] = ()
     if triage is None:
         triage, observations = _triaged(revision, context, panel)
     return _judged(revision, context, checked=checked, panel=panel, triage=triage, observations=observations)
+
+
+def too_long(revision: Revision, limit: int) -> str:
+    """Why no model is asked about this revision; empty where it is short enough."""
+    tokens = token_estimate(fenced(revision, nonce="", lines=revision.lines))
+    return f"too long to judge: about {tokens:,} tokens, the limit is {limit:,}" if tokens > limit else ""
 
 
 def _triaged(revision: Revision, context: Context, panel: Panel) -> tuple[Triage | None, tuple[Observation, ...]]:

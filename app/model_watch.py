@@ -31,6 +31,7 @@ log = structlog.get_logger()
 State = Literal["none", "checking", "downloading", "loading", "ready", "failed"]
 
 LOOK_UP_AGAIN_SECONDS = 30.0
+NOT_RUNNING = "the local model is not running. `ticketqc up` runs it; or set ANTHROPIC_API_KEY to judge with Claude."
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Models:
             self._ready.pop(choice.role, None)
         self._local_urls[choice.role] = None
         if local.state == "absent":
-            return Status("failed", LOCAL, demonstration=True, detail=local.detail or "the local model is not running")
+            return Status("failed", LOCAL, demonstration=True, detail=local.detail or NOT_RUNNING)
         return Status(local.state, local.model or LOCAL, True, local.progress, local.detail)  # noqa: FBT003
 
     def _opened(self, choice: Choice, local: local_model.LocalState | None) -> Status:
@@ -117,7 +118,8 @@ class Models:
     def _failure_status(self, choice: Choice, failure: CallFailed) -> Status:
         log.warning("model.unavailable", role=choice.role, model=choice.model, code=failure.code)
         state: State = "failed" if failure.permanent else "checking"
-        return Status(state, choice.model, choice.local, detail=explain(failure, choice.model))
+        again = "" if failure.permanent else "; it is tried again by itself"
+        return Status(state, choice.model, choice.local, detail=explain(failure, choice) + again)
 
     def _write(self, role: Role, status: Status) -> None:
         if self._written.get(role) == status:

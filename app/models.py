@@ -47,11 +47,13 @@ class Choice:
 
 
 def choose(settings: Settings, role: Role = "worker") -> Choice:
-    """A named model if there is one; else the default where there is a key; else the local one."""
+    """A named model; else the default where there is a key; else the local one, or for the strong role the worker's."""
     named = settings.worker_model if role == "worker" else settings.strong_model
     if named:
         return Choice(role, named)
-    return Choice(role, DEFAULTS[role] if settings.anthropic_api_key else LOCAL)
+    if settings.anthropic_api_key:
+        return Choice(role, DEFAULTS[role])
+    return Choice(role, LOCAL if role == "worker" else choose(settings).model)
 
 
 def describe(settings: Settings) -> str:
@@ -65,14 +67,14 @@ def describe(settings: Settings) -> str:
 
 
 def endpoint(settings: Settings, choice: Choice, *, local_url: str | None = None) -> Endpoint:
-    """Where a chosen model is served. Raises CallFailed `authentication` where a key is needed and there is none."""
+    """Where a chosen model is served. Raises CallFailed `no_key` where one is needed and there is none."""
     if choice.local:
         return Endpoint("local", local_url, mode="tool", timeout_seconds=LOCAL_TIMEOUT_SECONDS)
     if settings.anthropic_api_key:
         return Endpoint(settings.anthropic_api_key.get_secret_value(), settings.anthropic_base_url)
     if settings.anthropic_base_url:
         return Endpoint("none", settings.anthropic_base_url)
-    raise CallFailed("authentication", f"{choice.model} needs a key: set ANTHROPIC_API_KEY")
+    raise CallFailed("no_key", "ANTHROPIC_API_KEY is not set")
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,14 @@ def _token_limit(facts: ModelFacts) -> int:
     return min(TOKEN_LIMIT, facts.max_input_tokens // 2) if facts.max_input_tokens else TOKEN_LIMIT
 
 
-def explain(failure: CallFailed, model: str) -> str:
+def explain(failure: CallFailed, choice: Choice) -> str:
     """What a failure means for the person who runs this, and what to do."""
+    variable = f"TICKETQC_{choice.role.upper()}_MODEL"
     advice = {
-        "authentication": "the API key was not accepted. Set a valid ANTHROPIC_API_KEY and restart.",
-        "billing": "the account cannot be billed. Mend billing with the vendor; work goes on by itself.",
-        "permission": "the API key may not use this model. Choose another model or key.",
-        "unknown_model": f"the model {model} is not known. Set TICKETQC_WORKER_MODEL to one that exists.",
+        "no_key": f"{choice.model} needs an API key. Set ANTHROPIC_API_KEY, or choose local or none by {variable}.",
+        "authentication": "the API key was not accepted. Set a valid ANTHROPIC_API_KEY and start again.",
+        "billing": "the account cannot be billed. Mend billing with the vendor.",
+        "permission": f"the API key may not use {choice.model}. Set another key, or another model by {variable}.",
+        "unknown_model": f"the model {choice.model} is not known. Set {variable} to one that exists.",
     }
-    return f"{advice.get(failure.code, 'the model cannot be reached; it is tried again by itself.')} ({failure})"
+    return f"{advice.get(failure.code, 'the model cannot be reached.')} ({failure})"

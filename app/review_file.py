@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -20,16 +21,16 @@ from agents import qc, triage
 from agents.context import Context, ContextError, read_folder
 from agents.context_lint import usable
 from agents.gateway import CallFailed
-from agents.judge import Judgement, Panel, judge
+from agents.judge import Judgement, Panel, judge, too_long
 from agents.masking import revise
 from agents.prices import cost
-from agents.question import Ask, NonceFor, Purpose, Question, Reply, Usage
+from agents.question import Agent, Ask, NonceFor, Purpose, Question, Reply, Usage
 from agents.ticket import Revision, Ticket, TicketError, parse_jsonl_line, supplied_fields
 from app.errors import TicketqcError
-from app.models import Ready, explain
+from app.models import Choice, Ready, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -39,6 +40,8 @@ SECOND_SHARE = 0.2  # at most this share of tickets gets a second run
 # More tickets are in work than calls are in flight (the model's pace sees to that), so that no slot stands idle while
 # the last tickets go through their two or three calls one after the other.
 TICKETS_PER_CALL = 2
+AGENTS: tuple[Agent, ...] = ("triage", "qc")
+KEPT = "Replies received so far are kept and will not be paid again."
 SECOND_PURPOSES: frozenset[Purpose] = frozenset({"second", "second_repair"})
 
 
@@ -150,13 +153,16 @@ def read_context(folder: Path) -> Context:
 
 
 class _SecondBudget:
-    """Grants at most a fixed number of second runs, whoever asks first."""
+    """Grants second runs: those on record again, so that the same file is judged the same, then to who asks first."""
 
-    def __init__(self, tickets: int) -> None:
-        self._left = math.floor(tickets * SECOND_SHARE)
+    def __init__(self, *, tickets: int, recorded: frozenset[str]) -> None:
+        self._recorded = recorded  # hashes of the revisions
+        self._left = math.floor(tickets * SECOND_SHARE) - len(recorded)
         self._lock = threading.Lock()
 
-    def __call__(self) -> bool:
+    def grant(self, revision: Revision) -> bool:
+        if revision.hash in self._recorded:
+            return True
         with self._lock:
             self._left -= 1
             return self._left >= 0
@@ -176,17 +182,19 @@ class Reviewer:
     def review(self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None) -> Report:
         """Raises ReviewError where no call can succeed (key, billing, model); replies so far are kept."""
         supplied = supplied_fields(batch.tickets)
-        allow_second = _SecondBudget(len(batch.tickets))
         revisions = [revise(ticket) for ticket in batch.tickets]
+        seconds = self._second_budget(revisions)
 
         def one(revision: Revision) -> Reviewed:
-            reviewed = self._review(revision, supplied=supplied, allow_second=allow_second)
+            with self._ending_all():
+                reviewed = self._review(revision, supplied=supplied, seconds=seconds)
             on_done()
             return reviewed
 
         started = time.monotonic()
-        with ThreadPoolExecutor(max_workers=concurrency * TICKETS_PER_CALL, thread_name_prefix="review") as pool:
-            priming = self._prime(pool, revisions[0])
+        threads = concurrency * TICKETS_PER_CALL
+        with ThreadPoolExecutor(threads, thread_name_prefix="review") as pool, self._ending_all():
+            priming = self._prime(pool, revisions)
             reviewed = tuple(pool.map(one, revisions))
         return Report(
             reviewed=reviewed,
@@ -198,15 +206,47 @@ class Reviewer:
             seconds=time.monotonic() - started,
         )
 
-    def _prime(self, pool: ThreadPoolExecutor, revision: Revision) -> Spending:
-        """Both agents' prefixes into the vendor's cache, in parallel."""
+    @contextmanager
+    def _ending_all(self) -> Iterator[None]:
+        """Whatever ends this ends the others: no call is paid whose reply nobody reads, or the disk cannot keep."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.stop.set()
+            raise ReviewError(f"stopped. {KEPT}") from None
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _second_budget(self, revisions: Sequence[Revision]) -> _SecondBudget:
+        ready = self.ready
+        asked = (self._asked(ready, "qc", one, purpose="second") for one in revisions) if ready else ()
+        recorded = frozenset(one.revision_hash for one in asked if self.store.find(one) is not None)
+        return _SecondBudget(tickets=len(revisions), recorded=recorded)
+
+    def _asked(self, ready: Ready, agent: Agent, revision: Revision, *, purpose: Purpose = "review") -> Question:
+        """What will be asked about a revision, but for what triage said, which is no part of a question's key."""
+        if agent == "triage":
+            return triage.question(revision, self.context, model=ready.model, nonce_for=self.nonce_for)
+        return qc.question(
+            revision, self.context, model=ready.model, nonce_for=self.nonce_for, triage=None, purpose=purpose
+        )
+
+    def _cold(self, ready: Ready, revisions: Sequence[Revision]) -> Iterator[Question]:
+        """For each agent the first question that will be paid for; where every reply is on record there is none."""
+        for agent in AGENTS:
+            short = (revision for revision in revisions if not too_long(revision, ready.token_limit))
+            asked = (self._asked(ready, agent, revision) for revision in short)
+            first = next((question for question in asked if self.store.find(question) is None), None)
+            if first is not None:
+                yield first
+
+    def _prime(self, pool: ThreadPoolExecutor, revisions: Sequence[Revision]) -> Spending:
+        """The agents' prefixes into the vendor's cache, in parallel."""
         spending = Spending()
         if (ready := self.ready) is None:
             return spending
-        asked = (
-            triage.question(revision, self.context, model=ready.model, nonce_for=self.nonce_for),
-            qc.question(revision, self.context, model=ready.model, nonce_for=self.nonce_for, triage=None),
-        )
+        asked = tuple(self._cold(ready, revisions))
         try:
             replies = list(pool.map(lambda question: ready.asking.prime(question, self.store), asked))
         except CallFailed as failure:
@@ -216,19 +256,18 @@ class Reviewer:
                 spending.add(reply, reused=False, price=self._price(ready, reply))
         return spending
 
-    def _review(self, revision: Revision, *, supplied: frozenset[str], allow_second: Callable[[], bool]) -> Reviewed:
+    def _review(self, revision: Revision, *, supplied: frozenset[str], seconds: _SecondBudget) -> Reviewed:
         first, second = Spending(), Spending()
         models: set[str] = set()
         panel = None
         if (ready := self.ready) is not None:
             ask = self._accounted(ready, first=first, second=second, models=models)
-            panel = Panel(ready.model, ask, self.nonce_for, ready.token_limit, allow_second)
+            panel = Panel(ready.model, ask, self.nonce_for, ready.token_limit, lambda: seconds.grant(revision))
         judgement, problem = None, ""
         try:
             judgement = judge(revision, self.context, supplied=supplied, panel=panel)
         except CallFailed as failure:
             if failure.stops_all and ready is not None:
-                self.stop.set()
                 raise _stopped(failure, ready.model) from failure
             problem = f"not judged: {failure}"
         return Reviewed(revision.ticket, judgement, problem, tuple(sorted(models)), first, second)
@@ -253,4 +292,4 @@ class Reviewer:
 
 
 def _stopped(failure: CallFailed, model: str) -> ReviewError:
-    return ReviewError(f"{explain(failure, model)} Replies received so far are kept and will not be paid again.")
+    return ReviewError(f"{explain(failure, Choice('worker', model))} {KEPT}")

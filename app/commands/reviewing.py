@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
@@ -34,13 +36,14 @@ def review(
     started = time.monotonic()
     from rich.console import Console
 
-    from app import review_file, review_output
+    from app import log, review_file, review_output
     from app.clock import now
     from app.journal import Journal
     from app.models import LOCAL_CONCURRENCY
     from app.settings import load_settings
     from app.vault import Vault
 
+    log.configure(level=logging.WARNING)  # on standard error: standard output is for the result alone
     settings = load_settings()
     errors = Console(stderr=True)
     batch = review_file.read_tickets(file)
@@ -77,30 +80,40 @@ def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | N
     try:
         return open_model(settings, choice, concurrency=concurrency, local=local)
     except CallFailed as failure:
-        raise ModelError(explain(failure, choice.model)) from failure
+        raise ModelError(explain(failure, choice)) from failure
 
 
 def _local_model(settings: Settings, errors: Console) -> LocalState:
     """The local model, attached to where it runs already, else started by us and ended with us."""
+    from app import local_model
+    from app.errors import ModelError
+
+    process = None
+    with errors.status("loading the local model") as status:
+        while (state := local_model.read_state(settings.data_dir)).state != "ready":
+            if state.state == "failed":
+                raise ModelError(state.detail)
+            if state.state == "absent":
+                process = _running(process, settings)
+            share = f" {state.progress:.0%}" if state.progress is not None else ""
+            status.update(f"local model: {state.state}{share}")
+            time.sleep(POLL_SECONDS)
+    return state
+
+
+def _running(process: subprocess.Popen[bytes] | None, settings: Settings) -> subprocess.Popen[bytes]:
+    """Our own process of the local model; one that found another's at work ended with 0 and may be needed again."""
     import atexit
 
     from app import local_model
     from app.errors import ModelError
 
-    state = local_model.read_state(settings.data_dir)
-    process = None
-    if state.state == "absent":
+    if process is None or process.poll() == 0:
         process = local_model.start_process(settings)
         atexit.register(process.terminate)
-    with errors.status("loading the local model") as status:
-        while state.state != "ready":
-            time.sleep(POLL_SECONDS)
-            state = local_model.read_state(settings.data_dir)
-            if state.state == "failed" or (process is not None and process.poll() is not None):
-                raise ModelError(state.detail or "the local model ended; see server.log in the data directory")
-            share = f" {state.progress:.0%}" if state.progress is not None else ""
-            status.update(f"local model: {state.state}{share}")
-    return state
+    elif (code := process.poll()) is not None:
+        raise ModelError(f"the local model ended ({code}); see {local_model.log_file(settings.data_dir)}")
+    return process
 
 
 @contextmanager
