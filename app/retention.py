@@ -131,14 +131,16 @@ def _skeleton() -> Any:  # noqa: ANN401  an SQL expression
 
 
 def _empty_triages(session: Session, revisions: Sequence[int]) -> None:
+    """Category, priority and states stay; quotes go, and with them the questions, which repeat the ticket."""
     for triage in session.scalars(select(Triage).where(Triage.revision_id.in_(revisions))):
-        triage.answer = _without_evidence(triage.answer)
+        triage.answer = {**_without_quotes(triage.answer), "ask": []}
 
 
-def _without_evidence(value: Any) -> Any:  # noqa: ANN401  JSON
-    """The same JSON with nothing under any `evidence`."""
+def _without_quotes(value: Any) -> Any:  # noqa: ANN401  JSON
     if isinstance(value, list):
-        return [_without_evidence(item) for item in value]
+        return [_without_quotes(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {name: None if name == "evidence" else _without_evidence(item) for name, item in value.items()}
+    if "quote" in value:
+        return {"line": value["line"], "quote": "", "spans": []}
+    return {name: _without_quotes(item) for name, item in value.items()}
