@@ -26,6 +26,7 @@ LONGEST_WAIT = timedelta(days=14)
 # A note that is sent with the closing is often stamped a little later than the closing itself.
 AFTER_CLOSING = timedelta(minutes=10)
 LONGEST_QUOTE = 160  # characters of a line that a finding repeats
+MOST_SHOWN = 20  # secrets cited by one finding
 _DESK = frozenset({"agent", "other"})  # whose texts are not the requester's
 
 
@@ -300,11 +301,10 @@ def secrets_in_ticket(case: Case) -> Finding:
         return _met(check, "No password, key or card number was found.")
     kinds = dict.fromkeys(_KINDS.get(secret.kind, secret.kind.replace("_", " ")) for secret in masked)
     lines = {line.number: line for line in case.revision.lines}
-    evidence = [_quote(lines[secret.line], secret.start, secret.end) for secret in masked]
-    named = ", ".join(kinds)
-    return _shown(
-        check, f"In the ticket's text: {named}. Masked here; remove it at the source and change it.", evidence
-    )
+    evidence = [_quote(lines[secret.line], secret.start, secret.end) for secret in masked[:MOST_SHOWN]]
+    more = f" ({len(masked)} places, the first {MOST_SHOWN} shown)" if len(masked) > MOST_SHOWN else ""
+    reason = f"In the ticket's text: {', '.join(kinds)}{more}. Masked here; remove it at the source and change it."
+    return _shown(check, reason, evidence)
 
 
 def template_text(case: Case) -> Finding:

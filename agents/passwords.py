@@ -67,6 +67,7 @@ _QUOTED = re.compile(
     r"""(?:"([^"\n]{1,128})"|'([^'\n]{1,128})'|`([^`\n]{1,128})`|“([^”\n]{1,128})”|„([^“”\n]{1,128})[“”]|«([^»\n]{1,128})»)"""
 )
 _BARE = re.compile(r"""(?:(?!</|&[\w-]{1,30}=|[,;][\w -]{1,30}[=:]|\\n|&(?:amp|quot|lt|gt);)[^\s;"“”„«»`]){1,128}""")
+_REST_OF_LINE = re.compile(r"""[.,;:)\]}>"'?*|\\ \t\r!]{0,20}(?:\n|$)""")
 _TRAILING = ".,;:)]}>\"'?*|\\"
 _PLACEHOLDER = re.compile(
     r"(.)\1*|<.*|\[.*|\{.*|\$.*|%.*%|.{0,2}(?:\*\*|xxx|XXX|\.\.\.|___|---|•|●|…).*|#\{.*|@.*|&lt.*", re.DOTALL
@@ -167,7 +168,7 @@ def _assigned(text: str, joined: re.Match[str], *, login_before: bool) -> tuple[
     value = _value(text, joined.end())
     if value is None or not _looks_secret(value, least=_SHORTEST):
         return None
-    alone = not text[value.span[1] :].partition("\n")[0].strip(_TRAILING + " \t\r!")
+    alone = _REST_OF_LINE.match(text, value.span[1]) is not None
     if joined["next"] and not (alone and _classes(value.text) > 1):
         return None
     plain = value.text.isalpha() or (_classes(value.text) == 1 and not value.text.isdigit())

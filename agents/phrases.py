@@ -68,6 +68,7 @@ _STILL_BROKEN = re.compile(  # "n.?t": doesn't, doesnt, with either apostrophe
     r"|\b(?:geht|funktioniert|klappt|läuft)\s+(?:\w+\s+){0,2}nicht\b|\bimmer\s+noch\b|\bnoch\s+immer\b",
     re.IGNORECASE,
 )
+_STILL = re.compile(r"\b(?:still|again|noch)\b", re.IGNORECASE)
 _WORKS = re.compile(
     r"\b(?:works?|working|solved|fixed|resolved|geht|funktioniert|läuft)\s+(?:\w+\s+)?(?:now|again|fine|well|great|perfectly|"
     r"jetzt|wieder|nun)\b|\bproblem (?:is )?(?:gone|solved|fixed)\b",
@@ -83,14 +84,15 @@ _LONGEST_SENTENCE = 400  # characters
 def wants_answer(lines: Sequence[str]) -> Found | None:
     """The sentence of a requester's message that asks, or says that it still fails; None for thanks and statements."""
     report: Found | None = None
+    works = False
     for index, start, sentence in _sentences(lines):
         found = Found(index, start, start + len(sentence))
         if _QUESTION.search(sentence) and not _ANSWERED_BY_CLOSING.search(sentence):
             return found
-        if _WORKS.search(sentence) and not _STILL_BROKEN.search(sentence):
-            report = None  # "it did not work at first; works now"
-        elif report is None and _STILL_BROKEN.search(sentence):
-            report = found
+        if _STILL_BROKEN.search(sentence) and not (works and not _STILL.search(sentence)):
+            report = report or found
+        elif _WORKS.search(sentence):
+            report, works = None, True  # "it did not work before; works now"
     return report
 
 
@@ -123,13 +125,11 @@ def _without_address(word: re.Match[str]) -> str:
 _THINGS = (
     r"(?:first|last|full|customer|client|user|requester|requestor|recipient|caller|contact|company|agent|technician|"
     r"engineer|manager|product|device|asset|your|their|vor|nach|kunden|benutzer|ticket|case|order|serial|phone|tracking)"
-    r"[ _.-]?(?:name|names|number|no|id|address|date|title|nummer|email|e-mail|link|tag|url|signature)"
+    r"[ _-]?(?:name|names|number|no|id|address|date|title|nummer|email|e-mail|link|tag|url|signature)"
 )
-_OF_TICKET = (
-    r"(?:ticket|requester|customer|client|recipient|agent|user|contact|assignee|current_user|device)(?:\.\w{2,30}){1,4}"
-)
+_OF_TICKET = r"(?:ticket|requester|customer|recipient|assignee|current_user)(?:\.\w{2,30}){1,4}"
 _BARE = r"(?:NAME|DATE|CUSTOMER|CLIENT|USER|COMPANY|TECHNICIAN|RECIPIENT|DEVICE|TICKET|SIGNATURE|LINK|TIME|DEPARTMENT)"
-_OPEN, _CLOSE = r"(?:(?<![\w/\\@=.(-])(?:\[|<|\{\{?|%%?|\$\{)\s?)", r"(?:\s?(?:\]|>|\}\}?|%%?)(?![\w/\\@=(.-]))"
+_OPEN, _CLOSE = r"(?:(?<![\w/\\@=.(-])(?:\[|<|\{\{?|%%?|\$\{)\s?)", r"(?:\s?(?:\]|>|\}\}?|%%?)(?![\w/\\@=(-]|\.\w))"
 _TEMPLATES = (
     # "Dear [customer]", "Hi {{ name }}": whatever stands in brackets, a greeting goes to a person
     re.compile(
@@ -178,7 +178,7 @@ def _unfilled(following: Sequence[str]) -> bool:
 # --- prose -----------------------------------------------------------------------------------------------------------
 
 _FENCES = re.compile(r"```|~~~|\{code(?::[^}]{0,40})?\}|\{noformat\}|</?pre\b|\{quote\}", re.IGNORECASE)
-_INLINE_CODE = re.compile(r"`[^`\n]{1,200}`|\{\{[^{}\n]{1,200}\}\}(?=[^.!?\n]{0,200}\{\{)")
+_INLINE_CODE = re.compile(r"`[^`\n]{1,200}`")
 
 
 def prose(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
