@@ -74,7 +74,7 @@ class Supervisor:
                 if now >= child.due:
                     self._start(child)
             elif child.process is not None and child.process.poll() is not None:
-                self._died(child, now=now)
+                self._died(child, child.process, now=now)
 
     def stop(self) -> None:
         """None of them runs: asked, and after a while made to."""
@@ -88,6 +88,7 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _hang_up(process)
         self._children.clear()
 
     def _start(self, child: Child) -> None:
@@ -95,8 +96,9 @@ class Supervisor:
         if self._going:
             tell(child.process)
 
-    def _died(self, child: Child, *, now: float) -> None:
-        code = child.process.returncode if child.process is not None else 0
+    def _died(self, child: Child, process: subprocess.Popen[bytes], *, now: float) -> None:
+        code = process.returncode
+        _hang_up(process)
         child.process = None
         if code == 0 and not child.needed:
             return  # it had nothing to do
@@ -126,6 +128,13 @@ def tell(process: subprocess.Popen[bytes] | None) -> None:
         with contextlib.suppress(BrokenPipeError):  # it is dead, and looked after as such
             process.stdin.write(b"\n")
             process.stdin.flush()
+
+
+def _hang_up(process: subprocess.Popen[bytes]) -> None:
+    """Our end of a dead process' line."""
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def command(*arguments: str) -> list[str]:
