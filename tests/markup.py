@@ -11,6 +11,9 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+BLOCKS = frozenset(
+    {"td", "th", "tr", "dt", "dd", "li", "p", "div", "h1", "h2", "h3", "blockquote", "ol", "ul", "summary"}
+)
 VOID = frozenset({"meta", "link", "input", "br", "hr", "img"})
 
 
@@ -40,8 +43,8 @@ class Element:
 
     @property
     def words(self) -> str:
-        """The text with every run of blanks as one space."""
-        return " ".join("".join(self._texts()).split())
+        """The text as it reads: every run of blanks is one space, and what stands apart is apart."""
+        return " ".join("".join(self._texts(apart=" ")).split())
 
     @property
     def text(self) -> str:
@@ -53,10 +56,11 @@ class Element:
                 yield child
                 yield from child._inside()  # noqa: SLF001  its own kind
 
-    def _texts(self) -> Iterator[str]:
+    def _texts(self, *, apart: str = "") -> Iterator[str]:
         for child in self.children:
             if isinstance(child, Element):
-                yield from child._texts()  # noqa: SLF001  its own kind
+                edge = apart if child.tag in BLOCKS else ""
+                yield from (edge, *child._texts(apart=apart), edge)  # noqa: SLF001  its own kind
             else:
                 yield child
 

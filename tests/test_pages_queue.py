@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -138,12 +138,14 @@ def test_a_thousand_tickets_come_in_pages_that_lead_to_the_last(pages: TestClien
     for number in range(1_000):
         make_ticket(session, connection=connection, text=office_ticket(external_id=f"T{number}"))
     session.commit()
-    seen, address = [], "/?queue=Network"
-    while address:
-        page = _page(pages, address)
+    page = _page(pages, "/?queue=Network")
+    seen: list[str] = []
+    while True:
         seen += [row.one("a").attributes["href"] for row in _rows(page)]
         onward = page.all("a", rel="next")
-        address = onward[0].attributes["href"] if onward else ""
+        if not onward:
+            break
+        page = _page(pages, onward[0].attributes["href"])
     assert len(seen) == len(set(seen)) == 1_000
     assert page.one("nav", cls="pager").words == "First page"
     assert "1,000 tickets found" in page.words
@@ -194,7 +196,7 @@ FAILED = (
     "The model haiku cannot be used: the API key was not accepted. Checks still run; tickets wait for the model "
     "and lose nothing."
 )
-BANNERS = [
+BANNERS: list[tuple[dict[str, Any], str]] = [
     ({"state": "none", "model": ""}, NONE),
     (
         {"state": "ready", "model": "tiny", "demonstration": True},
@@ -209,19 +211,30 @@ BANNERS = [
         {"state": "loading", "model": "tiny", "demonstration": True},
         f"The local demonstration model tiny is being loaded. {MOVING}",
     ),
+    (
+        {"state": "loading", "model": "local", "demonstration": True, "detail": "looking for the model"},
+        f"The local demonstration model is being loaded (looking for the model). {MOVING}",
+    ),
+    ({"state": "checking", "model": "haiku"}, f"The model haiku is being looked up. {MOVING}"),
+    (
+        {"state": "failed", "model": "local", "demonstration": True, "detail": "it is not running"},
+        FAILED.replace("model haiku", "local demonstration model").replace(
+            "the API key was not accepted", "it is not running"
+        ),
+    ),
     ({"state": "failed", "model": "haiku", "detail": "the API key was not accepted."}, FAILED),
 ]
 
 
 @pytest.mark.parametrize(("columns", "said"), BANNERS, ids=[str(columns["state"]) for columns, _ in BANNERS])
 def test_every_page_says_what_the_model_is(
-    pages: TestClient, session: Session, columns: dict[str, object], said: str
+    pages: TestClient, session: Session, columns: dict[str, Any], said: str
 ) -> None:
     make_model_state(session, **columns)
     session.commit()
     banner = _page(pages).one("div", id="banner")
     assert banner.words == said
-    assert ("hx-get" in banner.attributes) == (columns["state"] in {"downloading", "loading"})
+    assert ("hx-get" in banner.attributes) == (columns["state"] in {"downloading", "loading", "checking"})
     assert read(pages.get("/banner").text).one("div", id="banner").words == said
 
 

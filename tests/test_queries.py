@@ -36,7 +36,7 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 MANY = 20_000
 
 
-def _row(session: Session, name: str, **columns: object) -> Ticket:
+def _row(session: Session, name: str, **columns: Any) -> Ticket:  # noqa: ANN401  any column
     return make_ticket(session, text=office_ticket(external_id=name), **{"changed_at": NOW, **columns})
 
 
@@ -70,7 +70,12 @@ def test_a_row_says_what_decided(session: Session) -> None:
     revision = session.get_one(Revision, ticket.revision_id)
     make_verdict(session, revision, outcome="fail", score=58, reasons=["Root cause: not met", "Follow-up: partly"])
     (row,) = tickets.page(session, Filters(), now=NOW).rows
-    assert (row.state, row.reason, row.score, row.panel) == ("fail", "Root cause: not met", 58, "claude-haiku-5-5")
+    assert (row.state, row.reason, row.score, row.panel) == (
+        "fail",
+        "Root cause: not met",
+        Decimal(58),
+        "claude-haiku-5-5",
+    )
 
 
 def test_a_row_escalated_at_intake_names_the_rule_and_not_the_verdict(session: Session) -> None:
@@ -134,7 +139,8 @@ def test_search_finds_beginnings_of_words_in_id_and_subject(session: Session, gi
 
 
 def test_every_ticket_is_on_exactly_one_page(session: Session) -> None:
-    states = itertools.cycle(({}, {"review_state": "done", "outcome": "fail"}, {"escalated": True}))
+    kinds: tuple[dict[str, Any], ...] = ({}, {"review_state": "done", "outcome": "fail"}, {"escalated": True})
+    states = itertools.cycle(kinds)
     for number, columns in zip(range(23), states, strict=False):
         _row(session, f"T{number}", **columns)  # all changed at the same moment
     seen, after = [], None
@@ -263,7 +269,7 @@ def test_revisions_stand_in_the_order_of_the_source(session: Session) -> None:
     make_verdict(session, older, outcome="fail", score=40)
     make_verdict(session, older, outcome="pass", score=90, engine_version=2)
     first, second = one.revisions(session, ticket.id)
-    assert (first.id, first.number, first.outcome, first.score) == (older.id, 1, "pass", 90)
+    assert (first.id, first.number, first.outcome, first.score) == (older.id, 1, "pass", Decimal(90))
     assert (second.number, second.outcome) == (2, None)
 
 

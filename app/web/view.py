@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
+BEYOND = 2**63  # Postgres's ids end before it; an address that asks for more asks for nothing
 HERE = Path(__file__).parent
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from the signature
 
 from agents.checks import run_checks
@@ -16,7 +16,7 @@ from app.queries import ticket as queries
 from app.web.findings import cites, groups
 from app.web.guard import guard
 from app.web.thread import thread
-from app.web.view import Viewed  # noqa: TC001  FastAPI reads it from the signature
+from app.web.view import BEYOND, Viewed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +32,10 @@ router = APIRouter(dependencies=[Depends(guard)])
 
 
 @router.get("/tickets/{ticket_id}")
-def ticket(view: Viewed, ticket_id: int, revision: int | None = None) -> HTMLResponse:
+def ticket(view: Viewed, ticket_id: Annotated[int, Path(ge=1, lt=BEYOND)], revision: int | None = None) -> HTMLResponse:
     """The newest state of a ticket, or the one that is asked for."""
     session = view.session
-    row = queries.ticket(session, _stored(ticket_id))
+    row = queries.ticket(session, ticket_id)
     history = queries.revisions(session, row.id)
     chosen = _chosen(history, row.revision_id if revision is None else revision)
     state = queries.state(session, chosen.id)
@@ -103,13 +103,6 @@ def _chosen(history: Sequence[RevisionRow], asked: int) -> RevisionRow:
         if row.id == asked:
             return row
     raise NotFound("This ticket has no such revision. Open the ticket without it to see the newest.")
-
-
-def _stored(asked: int) -> int:
-    """An id that Postgres can look for."""
-    if not 0 < asked < 2**63:
-        raise NotFound("There is no such ticket.")
-    return asked
 
 
 def _link(url: str) -> str | None:
