@@ -70,7 +70,7 @@ _BARE = re.compile(r"""(?:(?!</|&[\w-]{1,30}=|[,;][\w -]{1,30}[=:]|\\n|&(?:amp|q
 _REST_OF_LINE = re.compile(r"""[.,;:)\]}>"'?*|\\ \t\r!]{0,20}(?:\n|$)""")
 _TRAILING = ".,;:)]}>\"'?*|\\"
 _PLACEHOLDER = re.compile(
-    r"(.)\1*|<.*|\[.*|\{.*|\$.*|%.*%|.{0,2}(?:\*\*|xxx|XXX|\.\.\.|___|---|•|●|…).*|#\{.*|@.*|&lt.*", re.DOTALL
+    r"(.)\1*|<.*|\[.*|\{.*|!?\$.*|%.*%|.{0,2}(?:\*\*|xxx|XXX|\.\.\.|___|---|•|●|…).*|#\{.*|@.*|&lt.*", re.DOTALL
 )
 _CODE = re.compile(
     r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+(?:[(\[].*)?|[\w$.]*[(\[].*|.*[)}\]]+;?|new|function|return", re.DOTALL
@@ -138,6 +138,8 @@ def _after_password(text: str, name: re.Match[str]) -> tuple[int, int] | None:
     if text.endswith("--", 0, name.start()) and (option := _OPTION.match(text, name.end())):
         value = _value(text, option.end())
         return value.span if value and _looks_secret(value, least=_SHORTEST) else None
+    if name[0].lower() == "pass":
+        return None  # in a sentence it is the verb
     said = _IN_BRACKETS.match(text, name.end()) or _SAID.match(text, name.end())
     value = _value(text, said.end()) if said else None
     if said is None or value is None:

@@ -112,6 +112,8 @@ def test_found(text: str, kind: str, value: str) -> None:
         "password sent to anna.k1@example.com",
         "password: https://vault.example.com/item/1a2b3c",
         "password: getPassword()",
+        "Pass `override=True1` to the function",
+        "if ($pass = !$pass) { }",
         "password: this.form.password1",
         "passwordMask: true, hintText: 'Password'",
         "passwordHash: 5f4dcc3b5aa765d61d8327deb882cf99",
