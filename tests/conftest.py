@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+SESSION = "ticketqc-session-"
 ROOM = 2 * 1024**3  # bytes; several clusters at once
 # A tenth of the time of TRUNCATE. Foreign keys and triggers rest meanwhile; ids go on, so no test can count on them.
 EMPTY = """
@@ -50,20 +51,35 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable(field), raising=False)
 
 
-def _reachable_folder() -> Path:
-    """pytest's own folders are closed to other accounts; run as root, the database's must come through. In memory where
-    there is room: a busy disk makes a start take ten times as long."""
-    memory = Path("/dev/shm")  # noqa: S108  mkdtemp makes it ours
+def _place() -> Path:
+    """In memory where there is room: a busy disk makes a start take ten times as long."""
+    memory = Path("/dev/shm")  # noqa: S108  mkdtemp makes what is in it ours
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM and not os.statvfs(memory).f_flag & os.ST_NOEXEC
-    folder = Path(tempfile.mkdtemp(prefix="ticketqc-test-", dir=memory if roomy else None))
+    return memory if roomy else Path(tempfile.gettempdir())
+
+
+def _reachable_folder(prefix: str) -> Path:
+    """pytest's own folders are closed to other accounts; run as root, the database's must come through."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_place()))
     folder.chmod(0o711)
     return folder
+
+
+def _end_what_killed_sessions_left() -> None:
+    """A server whose session was killed is taken over and stopped; one whose session lives cannot be taken over."""
+    for folder in _place().glob(f"{SESSION}*"):
+        if not os.access(folder, os.W_OK):
+            continue
+        settings = Settings(_env_file=None, data_dir=folder)
+        if embedded.running_url(settings) and (left := embedded.start(settings)).owned:
+            left.stop()
+            shutil.rmtree(folder)
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A folder, gone after the test, that the account of an embedded database can reach."""
-    folder = _reachable_folder()
+    folder = _reachable_folder("ticketqc-test-")
     yield folder
     shutil.rmtree(folder)
 
@@ -71,7 +87,8 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[embedded.Server]:
     """TICKETQC_PG_BIN chooses another Postgres to test with."""
-    folder = _reachable_folder()
+    _end_what_killed_sessions_left()
+    folder = _reachable_folder(SESSION)
     running = embedded.start(Settings(_env_file=None, database_url=None, data_dir=folder))
     with psycopg.connect(running.url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # nobody needs a test's rows after a power cut
