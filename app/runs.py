@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from sqlalchemy import Engine, select
@@ -97,7 +97,7 @@ def _reply(run: Run) -> Reply:
     usage = Usage(**{kind: getattr(run, f"{kind}_tokens") for kind in Usage.__dataclass_fields__})
     return Reply(
         text=run.reply or "",
-        outcome=run.outcome,  # type: ignore[arg-type]  only _answered writes rows with a reply
+        outcome=cast("Outcome", run.outcome),  # only _answered writes rows with a reply
         stop_reason=run.stop_reason,
         usage=usage,
         model=run.answered_by,

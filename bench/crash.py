@@ -103,7 +103,7 @@ def _import(folder: Path, environment: dict[str, str]) -> None:
 
 
 def _kill_and_wait(engine: Engine, *, kills: int) -> None:
-    started = time.monotonic()
+    started = killed = time.monotonic()
     for kill in range(1, kills + 1):
         _wait_for(engine, COUNT * kill // (kills + 2))
         before = _count(engine, "verdicts")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agents.question import Question, Reply
+    from tests.double.faults import Kind
 
 
 class Memory:
@@ -82,9 +83,9 @@ def test_a_cold_prefix_is_written_by_one_call_and_read_by_the_others() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rate_limit", "overloaded", "server_error", "cut_before", "cut_middle"])
-def test_a_passing_error_is_tried_again_and_recorded(double: Double, kind: str) -> None:
+def test_a_passing_error_is_tried_again_and_recorded(double: Double, kind: Kind) -> None:
     memory = Memory()
-    double.fault(Fault(kind, times=1))  # type: ignore[arg-type]  a parametrized kind
+    double.fault(Fault(kind, times=1))
     assert asking(double).ask(question(), memory).reply.outcome == "answered"
     assert len(memory.failures) == 1
 
@@ -128,9 +129,9 @@ def test_tries_are_bounded(monkeypatch: pytest.MonkeyPatch, double: Double) -> N
 
 
 @pytest.mark.parametrize("kind", ["invalid_key", "billing", "permission"])
-def test_an_error_that_stops_all_is_not_burnt_through(double: Double, kind: str) -> None:
+def test_an_error_that_stops_all_is_not_burnt_through(double: Double, kind: Kind) -> None:
     memory, speaker = Memory(), asking(double)
-    double.fault(Fault(kind))  # type: ignore[arg-type]  a parametrized kind
+    double.fault(Fault(kind))
     for number in range(5):
         with pytest.raises(CallFailed):
             speaker.ask(question(number), memory)

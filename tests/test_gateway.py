@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agents import qc, triage
-from agents.gateway import CallFailed, Endpoint, Gateway
+from agents.gateway import CallFailed, Endpoint, Gateway, Mode
 from agents.question import Question, Turn
 from tests.cast import MODEL, nonce_for, revision, shipped_context
 from tests.double import Double, Fault, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.double.faults import Kind
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def double() -> Iterator[Double]:
 
 
 def gateway(double: Double, *, key: str | None = None, timeout: float = 10.0) -> Gateway:
-    mode = "tool" if double.profile == "llamacpp" else "format"
+    mode: Mode = "tool" if double.profile == "llamacpp" else "format"
     return Gateway(Endpoint(key or double.key, double.base_url, mode=mode, timeout_seconds=timeout))
 
 
@@ -87,8 +89,8 @@ def test_a_repair_turn_is_accepted(double: Double) -> None:
 
 
 @pytest.mark.parametrize(("kind", "outcome"), [("refuse", "refused"), ("truncate", "truncated")])
-def test_what_is_no_answer_is_still_a_paid_reply(double: Double, kind: str, outcome: str) -> None:
-    double.fault(Fault(kind))  # type: ignore[arg-type]  a parametrized kind
+def test_what_is_no_answer_is_still_a_paid_reply(double: Double, kind: Kind, outcome: str) -> None:
+    double.fault(Fault(kind))
     reply = gateway(double).ask(qc_question())
     assert reply.outcome == outcome
     assert reply.usage.input + reply.usage.cache_write_5m > 0
@@ -108,10 +110,10 @@ def test_what_is_no_answer_is_still_a_paid_reply(double: Double, kind: str, outc
         ("permission", "permission", True, True),
     ],
 )
-def test_every_error_has_its_class(double: Double, kind: str, code: str, *, permanent: bool, stops_all: bool) -> None:
+def test_every_error_has_its_class(double: Double, kind: Kind, code: str, *, permanent: bool, stops_all: bool) -> None:
     speaker = gateway(double, timeout=0.5)
     speaker.look_up(MODEL)
-    double.fault(Fault(kind))  # type: ignore[arg-type]  a parametrized kind
+    double.fault(Fault(kind))
     with pytest.raises(CallFailed) as caught:
         speaker.ask(qc_question())
     failure = caught.value

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from agents.judge import Judgement, judge
 from app import reviewing, tables
 from app.deps import Deps
 from app.intake.recording import record
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from agents.context import Context
+    from agents.ticket import Revision
     from app.settings import Settings
     from app.vault import Vault
 
@@ -142,10 +145,9 @@ def test_a_ticket_that_changed_while_it_was_judged_keeps_its_newest_state(
     deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = arrive(session, external_id="INC-9")
-    judge = reviewing.judge
 
-    def changed_meanwhile(*args: object, **kwargs: object) -> object:
-        judgement = judge(*args, **kwargs)  # type: ignore[arg-type]  passed through
+    def changed_meanwhile(revision: Revision, context: Context, **rest: Any) -> Judgement:  # noqa: ANN401  passed on
+        judgement = judge(revision, context, **rest)
         arrive(session, external_id="INC-9", description="It is the whole floor now.")
         return judgement
 
@@ -194,7 +196,7 @@ def test_without_a_model_the_checks_decide_or_a_person_does(
     deps = started(engine, settings, vault, worker_model="none")
     reviewing.review(deps, revision_id=arrive(session))
     (verdict,) = verdicts(session)
-    assert (verdict.outcome, verdict.panel, verdict.cost_usd) == ("escalate", "none", 0)
+    assert (verdict.outcome, verdict.panel, verdict.cost_usd) == ("escalate", "none", Decimal(0))
     assert runs(session) == []
 
 
