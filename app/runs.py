@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.prices import cost
-from agents.question import Question, Reply, Usage
+from agents.question import Outcome, Question, Reply, Usage
 from app.db import transaction
 from app.tables import Run
 
