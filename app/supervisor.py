@@ -156,7 +156,7 @@ def logging_to(log: Path, *arguments: str, held: Sequence[int] = ()) -> Callable
 
 def open_log(folder: Path, name: str) -> Path:
     """The file's folder is there, and the file not endless."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     log = folder / f"{name}.log"
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LONGEST_LOG:

@@ -96,10 +96,11 @@ class _Up:
         own_lock = self.ending.enter_context(_alone(self.settings.data_dir, self.signals))
         held = self._guarded(own_lock)
         listener = self.ending.enter_context(listen(self.settings))
+        database = self.ending.enter_context(ExitStack())  # to be stopped after the children that work with it
         children = Supervisor(say=self.say)
         self.ending.callback(children.stop)
         children.add(self._child("serve", "--socket", str(listener.fileno()), held=(listener.fileno(), *held)))
-        prepared = self._prepared(samples=samples)
+        prepared = self._prepared(database, samples=samples)
         children.go()
         self._wait_for_pages(children)
         for name in ("work", "clock"):
@@ -119,14 +120,14 @@ class _Up:
         log = open_log(self.settings.data_dir / "logs", name)
         return Child(name, logging_to(log, name, "--child", *arguments, held=held), log)
 
-    def _prepared(self, *, samples: bool) -> Prepared:
+    def _prepared(self, database: ExitStack, *, samples: bool) -> Prepared:
         """The database runs and is ready. The process that prepares it imports while the database starts."""
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as said:
             order = command("prepare", *([] if samples else ["--no-samples"]))
             process = subprocess.Popen(order, stdin=subprocess.PIPE, stdout=output, stderr=said)  # noqa: S603  our own
             with process:
                 try:
-                    self._start_database()
+                    self._start_database(database)
                     tell(process)
                     while process.poll() is None:
                         self.signals.pause()
@@ -138,10 +139,10 @@ class _Up:
                 raise NotPrepared(message or f"the database could not be prepared (exit code {process.returncode})")
             return Prepared(**json.loads(_read(output)))
 
-    def _start_database(self) -> None:
+    def _start_database(self, stack: ExitStack) -> None:
         if self.settings.database_url is None:
             server = embedded.start(self.settings)
-            self.ending.callback(server.stop)
+            stack.callback(server.stop)
             if not server.owned:
                 self.say("database: another ticketqc process started it and will stop it when that process ends")
 

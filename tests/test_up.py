@@ -74,6 +74,8 @@ def test_from_the_first_start_to_the_last_process(house: House) -> None:
     assert (house.count("tickets"), house.count("verdicts")) == (samples, verdicts)
     assert house.end(signal.SIGTERM) < 5 * ON_A_BUSY_MACHINE
     assert house.left() == []
+    last_run = (house.data / "logs" / "work.log").read_text().rpartition("worker.started")[2]
+    assert "warning" not in last_run  # the database outlived those who work with it
 
 
 def test_whatever_kills_it_the_next_start_finds_the_place_clean(house: House) -> None:
