@@ -91,7 +91,7 @@ def import_file(engine: Engine, order: Order, *, now: Callable[[], datetime]) ->
                 yield _progress(state, size=size, problems=_problems(batch))
             yield _progress(_finish(engine, state=state, size=size), size=size)
     except OSError as error:
-        raise FileUnreadable(f"{path}: cannot be read ({error.strerror}); what was imported stays") from None
+        raise FileUnreadable(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def import_samples(engine: Engine, *, now: Callable[[], datetime]) -> Progress:

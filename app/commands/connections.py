@@ -146,13 +146,13 @@ def _sender(settings: "Settings", connection: Any, *, secret: str, local: bool =
     from app.errors import ConnectionRefused
     from app.intake.example import Sender
     from app.intake.signatures import Options
+    from app.listening import address
 
     if connection.scheme == "file":
         raise ConnectionRefused(
             f"{connection.name}: takes files only; use: ticketqc import FILE --source {connection.name}"
         )
-    own = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"  # noqa: S104  a listener
-    base = own if local or settings.base_url is None else settings.base_url
+    base = address(settings.model_copy(update={"base_url": None}) if local else settings)
     return Sender(
         address=f"{base}/hooks/{connection.name}",
         scheme=connection.scheme,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Engine]:
     """An engine on the configured database, or on the one that comes with the package, with this version's schema."""
-    from app import db, embedded
+    from app import db, embedded, log
 
+    log.configure(level=logging.WARNING)  # what a command has to say it prints itself
     server = None
     if settings.database_url is None:
         server = embedded.start(settings)

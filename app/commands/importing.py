@@ -35,7 +35,6 @@ def import_(
     with database.opened(load_settings()) as engine, _shown(file.name) as show:
         steps = import_file(engine, Order(file, source=source, live=live), now=clock.now)
         first = last = next(steps)
-        show(first)
         for last in steps:
             show(last)
     _summary(file.name, last, known_before=first.finished)

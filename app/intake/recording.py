@@ -92,7 +92,7 @@ def _record(session: Session, connection_id: int, revision: tickets.Revision, ar
     if row.revision_id is None or (state_at, arrival.received_at) >= (row.state_at, row.state_received_at):
         moved = {"state_at": state_at, "state_received_at": arrival.received_at, **_shown(revision.ticket)}
         if row.revision_id != recorded.revision_id:
-            moved |= _newest(session, recorded=recorded, revision=revision)
+            moved |= _newest(session, recorded=recorded, revision=revision, first=row.revision_id is None)
         session.execute(update(Ticket).where(Ticket.id == row.id).values(moved))
     return recorded
 
@@ -141,14 +141,14 @@ def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arr
     return Recorded(ticket_id, session.scalars(select(Revision.id).filter_by(**key)).one(), new=False)
 
 
-def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision) -> dict[str, Any]:
+def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision, first: bool) -> dict[str, Any]:
     """The columns that follow from this revision becoming the newest; what has to be done about it is enqueued.
 
     A ticket may return to a state that is judged already: its verdict stands again and nothing is paid.
     """
     revision_id = recorded.revision_id
-    verdicts = select(Verdict).where(Verdict.revision_id == revision_id).order_by(Verdict.id.desc())
-    standing = session.scalar(verdicts.limit(1))
+    standing = None if recorded.new else _verdict_of(session, revision_id=revision_id)
+    handed_over = not first and _has_escalation(session, recorded=recorded, intake_hash=revision.intake_hash)
     finished = revision.ticket.finished
     if standing is None:
         task: queue.TaskName = "review" if finished else "triage"
@@ -162,10 +162,14 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision)
         "verdict_id": standing and standing.id,
         "outcome": standing and standing.outcome,
         "score": standing and standing.score,
-        "escalated": (standing is not None and standing.outcome == "escalate")
-        or _has_escalation(session, recorded=recorded, intake_hash=revision.intake_hash),
+        "escalated": handed_over or (standing is not None and standing.outcome == "escalate"),
         "changed_at": func.clock_timestamp(),
     }
+
+
+def _verdict_of(session: Session, *, revision_id: int) -> Verdict | None:
+    verdicts = select(Verdict).where(Verdict.revision_id == revision_id).order_by(Verdict.id.desc())
+    return session.scalar(verdicts.limit(1))
 
 
 def _has_escalation(session: Session, *, recorded: Recorded, intake_hash: str) -> bool:

@@ -53,7 +53,7 @@ def _jsonl(file: BinaryIO, start: Place) -> Iterator[Row]:
         if lines.cut:
             yield Row(lines.end.line, lines.end, f"longer than {MAX_ROW // 1024 // 1024} MiB")
         elif raw.strip():
-            yield Row(lines.end.line, lines.end, _content(parse_jsonl_line, raw))
+            yield Row(lines.end.line, lines.end, _content(parse_jsonl_line, raw.strip()))
 
 
 def _content(read: Callable[[Raw], Ticket], raw: Raw) -> Ticket | str:
