@@ -16,16 +16,12 @@ from detect_secrets.plugins.azure_storage_key import AzureStorageKeyDetector
 from detect_secrets.plugins.basic_auth import BasicAuthDetector
 from detect_secrets.plugins.discord import DiscordBotTokenDetector
 from detect_secrets.plugins.github_token import GitHubTokenDetector
-from detect_secrets.plugins.gitlab_token import GitLabTokenDetector
 from detect_secrets.plugins.jwt import JwtTokenDetector
 from detect_secrets.plugins.mailchimp import MailchimpDetector
-from detect_secrets.plugins.openai import OpenAIDetector
-from detect_secrets.plugins.pypi_token import PypiTokenDetector
 from detect_secrets.plugins.sendgrid import SendGridDetector
 from detect_secrets.plugins.slack import SlackDetector
 from detect_secrets.plugins.square_oauth import SquareOAuthDetector
 from detect_secrets.plugins.stripe import StripeDetector
-from detect_secrets.plugins.telegram_token import TelegramBotTokenDetector
 
 from agents.cards import find_cards
 from agents.passwords import find_named, is_placeholder
@@ -81,11 +77,12 @@ _VENDOR_RULES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ("AccountKey=", "api_key", AzureStorageKeyDetector.denylist[0].pattern),
         ("gh", "token", GitHubTokenDetector.denylist[0].pattern),
         ("github_pat_", "token", r"github_pat_[A-Za-z0-9_]{22,255}"),
-        *(("gl", "token", rule.pattern) for rule in GitLabTokenDetector.denylist),
-        ("T3BlbkFJ", "api_key", OpenAIDetector.denylist[0].pattern),
+        ("gl", "token", r"gl[a-z]{2,6}-[A-Za-z0-9_-]{20,255}"),
+        ("GR1348941", "token", r"GR1348941[A-Za-z0-9_-]{20,50}"),
+        ("T3BlbkFJ", "api_key", r"sk-[A-Za-z0-9_-]{20,150}T3BlbkFJ[A-Za-z0-9_-]{20,150}"),
         ("sk-ant-", "api_key", r"sk-ant-[A-Za-z0-9_-]{20,255}"),
         ("-us", "api_key", MailchimpDetector.denylist[0].pattern),
-        *(("pypi-", "token", rule.pattern) for rule in PypiTokenDetector.denylist),
+        ("pypi-AgE", "token", r"pypi-AgE[A-Za-z0-9_-]{70,500}"),
         ("npm_", "token", r"npm_[A-Za-z0-9]{36}"),
         ("SG.", "api_key", SendGridDetector.denylist[0].pattern),
         ("xox", "token", SlackDetector.denylist[0].pattern),
@@ -94,7 +91,7 @@ _VENDOR_RULES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ("sq0csp-", "token", SquareOAuthDetector.denylist[0].pattern),
         ("k_live_", "api_key", StripeDetector.denylist[0].pattern),
         ("k_test_", "api_key", r"[rs]k_test_[0-9a-zA-Z]{24,255}"),
-        (":", "token", TelegramBotTokenDetector.denylist[0].pattern),
+        (":", "token", r"[0-9]{8,10}:[A-Za-z0-9_-]{35}"),
         (".", "token", DiscordBotTokenDetector.denylist[0].pattern),
         ("AIza", "api_key", r"AIza[0-9A-Za-z_-]{35}"),
         ("GOCSPX-", "api_key", r"GOCSPX-[A-Za-z0-9_-]{28}"),
