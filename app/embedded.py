@@ -47,6 +47,11 @@ class Server:
     def owned(self) -> bool:
         return self._owner is not None
 
+    @property
+    def ended(self) -> bool:
+        """True where a server that this process started is no more."""
+        return self._process is not None and self._process.poll() is not None
+
     def stop(self) -> None:
         if self._owner is None:
             return

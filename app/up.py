@@ -84,6 +84,31 @@ def run(settings: Settings, *, samples: bool, say: Callable[[str], None]) -> Non
         say("stopped; nothing is left running")
 
 
+class _Database:
+    """The embedded server, if there is one to be: started, started again where it dies, stopped."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        self._servers: list[embedded.Server] = []
+
+    def start(self) -> None:
+        if self._settings.database_url is None:
+            self._servers.append(embedded.start(self._settings))
+            if not self._servers[0].owned:
+                self._say("database: started by another ticketqc process, and stopped when that one ends")
+
+    def look(self) -> None:
+        """A dead server is started again; who worked with it connects again by itself. Raises what `start` raises."""
+        if self._servers and self._servers[-1].ended:
+            self._say("the database ended unexpectedly and is started again; nothing acknowledged is lost")
+            self.start()
+
+    def stop(self) -> None:
+        for server in self._servers:
+            server.stop()
+
+
 @dataclass(frozen=True)
 class _Up:
     settings: Settings
@@ -96,7 +121,8 @@ class _Up:
         own_lock = self.ending.enter_context(_alone(self.settings.data_dir, self.signals))
         held = self._guarded(own_lock)
         listener = self.ending.enter_context(listen(self.settings))
-        database = self.ending.enter_context(ExitStack())  # to be stopped after the children that work with it
+        database = _Database(self.settings, self.say)
+        self.ending.callback(database.stop)  # after the children, who work with it
         children = Supervisor(say=self.say)
         self.ending.callback(children.stop)
         children.add(self._child("serve", "--socket", str(listener.fileno()), held=(listener.fileno(), *held)))
@@ -106,7 +132,13 @@ class _Up:
         for name in ("work", "clock"):
             children.add(self._child(name, held=held))
         self._greet(prepared, seconds=time.monotonic() - began)
-        self._look_after(children, self._model(children) if prepared.local_model else None)
+        model = self._model(children) if prepared.local_model else None
+        while True:  # until a signal comes
+            self.signals.pause()
+            database.look()
+            children.look()
+            if model is not None:
+                model.look()
 
     def _guarded(self, own_lock: int) -> tuple[int, ...]:
         """What children hold for the guardian to notice that they are gone; it is needed for our own database only."""
@@ -120,14 +152,14 @@ class _Up:
         log = open_log(self.settings.data_dir / "logs", name)
         return Child(name, logging_to(log, name, "--child", *arguments, held=held), log)
 
-    def _prepared(self, database: ExitStack, *, samples: bool) -> Prepared:
+    def _prepared(self, database: _Database, *, samples: bool) -> Prepared:
         """The database runs and is ready. The process that prepares it imports while the database starts."""
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as said:
             order = command("prepare", *([] if samples else ["--no-samples"]))
             process = subprocess.Popen(order, stdin=subprocess.PIPE, stdout=output, stderr=said)  # noqa: S603  our own
             with process:
                 try:
-                    self._start_database(database)
+                    database.start()
                     tell(process)
                     while process.poll() is None:
                         self.signals.pause()
@@ -138,13 +170,6 @@ class _Up:
                 message = _read(said).strip().removeprefix("ticketqc: ")
                 raise NotPrepared(message or f"the database could not be prepared (exit code {process.returncode})")
             return Prepared(**json.loads(_read(output)))
-
-    def _start_database(self, stack: ExitStack) -> None:
-        if self.settings.database_url is None:
-            server = embedded.start(self.settings)
-            stack.callback(server.stop)
-            if not server.owned:
-                self.say("database: another ticketqc process started it and will stop it when that process ends")
 
     def _wait_for_pages(self, children: Supervisor) -> None:
         began, told = time.monotonic(), False
@@ -169,14 +194,6 @@ class _Up:
         log = local_model.log_file(self.settings.data_dir)
         children.add(Child("local-model", lambda: local_model.start_process(self.settings), log, needed=False))
         return ModelProgress(self.settings.data_dir, say=self.say)
-
-    def _look_after(self, children: Supervisor, model: ModelProgress | None) -> None:
-        """Until a signal comes."""
-        while True:
-            self.signals.pause()
-            children.look()
-            if model is not None:
-                model.look()
 
 
 def _read(file: IO[bytes]) -> str:

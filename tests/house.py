@@ -70,11 +70,11 @@ class House:
         assert self.left() == []
         return self.process.returncode, said
 
-    def end(self, number: signal.Signals) -> float:
-        """Seconds from the signal until the process has ended."""
+    def end(self, number: signal.Signals, *, everybody: bool = False) -> float:
+        """Seconds from the signal, to `up` or to its whole group, until `up` has ended."""
         assert self.process is not None
         sent = time.monotonic()
-        self.process.send_signal(number)
+        (os.killpg if everybody else os.kill)(self.process.pid, number)
         self.process.wait(30)
         return time.monotonic() - sent
 
@@ -82,6 +82,22 @@ class House:
         """Of the child that runs this command."""
         (found,) = [pid for pid, command in self.processes().items() if f"app.cli {name} " in command]
         return found
+
+    def database(self) -> int:
+        """The server's process id."""
+        return int((self.data / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+
+    def rest(self) -> str:
+        """What it said since it was up; it has ended."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
+    def answers(self, path: str) -> bool:
+        try:
+            return bool(self.get(path))
+        except OSError:
+            return False
 
     def running(self) -> set[str]:
         """Which of our commands run, besides `up` itself."""
