@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 MAX_BODY = 2 * 1024 * 1024  # bytes; whole tickets with their history stay far below
 MAX_DRAIN = 16 * 1024 * 1024  # bytes read and dropped: who is hung up on while sending never sees why
+LONGEST_LENGTH = 15  # digits of a declared length that are worth reading as a number
 BODY_SECONDS = 20  # for the body to arrive
 STORE_SECONDS = 2.5  # then we ask to be called again: the most impatient senders that matter wait 3 s
 RETRY_AFTER = {"Retry-After": "30"}  # seconds; above a minute some senders give up
@@ -78,7 +79,7 @@ def _receive(request: Request, name: str, body: bytes) -> Receipt:
 
 async def _body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > MAX_DRAIN:
+    if len(declared) > LONGEST_LENGTH or (declared.isdecimal() and int(declared) > MAX_DRAIN):
         raise _TooLarge
     body, length = bytearray(), 0
     async for chunk in request.stream():
