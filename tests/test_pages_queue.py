@@ -232,13 +232,13 @@ def test_every_page_says_what_the_model_is(
 ) -> None:
     make_model_state(session, **columns)
     session.commit()
-    banner = _page(pages).one("div", id="banner")
+    banner = _page(pages).one("aside", id="banner")
     assert banner.words == said
     assert ("hx-get" in banner.attributes) == (columns["state"] in {"downloading", "loading", "checking"})
-    assert read(pages.get("/banner").text).one("div", id="banner").words == said
+    assert read(pages.get("/banner").text).one("aside", id="banner").words == said
 
 
 def test_before_the_first_look_the_banner_says_so(pages: TestClient) -> None:
-    banner = _page(pages).one("div", id="banner")
+    banner = _page(pages).one("aside", id="banner")
     assert "has not been looked up yet" in banner.words
     assert "hx-get" in banner.attributes

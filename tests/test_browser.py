@@ -1,0 +1,290 @@
+"""The pages in a real Chromium: nothing is blocked or fails, the keyboard works, phones fit, axe finds nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+from sqlalchemy import select
+
+from app.db import transaction
+from app.tables import Revision, Ticket
+from app.web.app import create_app
+from tests import demo
+from tests.factories import make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
+from tests.serving import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, Page, Request
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from app.settings import Settings
+    from app.vault import Vault
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# Nothing, or by how much the page is too wide and what sticks out.
+WIDER = """
+(([page]) => page.scrollWidth <= page.clientWidth ? [] : [page.scrollWidth - page.clientWidth,
+    ...[...document.querySelectorAll("main *")].filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
+        .map((one) => one.outerHTML.slice(0, 120))])([document.documentElement])
+"""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install chromium to run the browser tests")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def address(engine: Engine, session: Session, vault: Vault, settings: Settings) -> Iterator[str]:
+    """A service with a desk's ordinary morning in it."""
+    demo.fill(session)
+    with serving(create_app(engine=engine, vault=vault, settings=settings)) as url:
+        yield url
+
+
+class Watched:
+    """A tab whose every complaint counts."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("requestfailed", self._failed)
+
+    def _failed(self, request: Request) -> None:
+        """A search that the next letter overtakes is given up, as it should be."""
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"{request.url}: {request.failure}")
+
+
+@pytest.fixture
+def tab(chromium: Browser, address: str) -> Iterator[Watched]:
+    context = chromium.new_context(base_url=address, viewport={"width": 1440, "height": 900})
+    watched = Watched(context)
+    yield watched
+    context.close()
+    assert watched.complaints == []
+
+
+def _hostile(session: Session) -> Ticket:
+    word = "x" * 10_000
+    text = office_ticket(subject=f"{word} " + "word " * 200, description=f"{word}\n\u202etxt.exe", queue=word[:400])
+    ticket = make_ticket(session, text=text, assignee=word[:400])
+    make_verdict(session, session.get_one(Revision, ticket.revision_id), outcome="fail", reasons=[word])
+    session.commit()
+    return ticket
+
+
+# Escalated, waiting, judged twice, open.
+TELLING = ("INC-2046", "INC-2044", "INC-2077", "INC-2049")
+
+
+def _addresses(session: Session, *more: Ticket) -> list[str]:
+    told = session.scalars(select(Ticket).where(Ticket.external_id.in_(TELLING)))
+    tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
+    context = f"/context/{shipped_context().version}"
+    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *tickets]
+
+
+def _ticket(session: Session, name: str) -> Ticket:
+    return session.scalars(select(Ticket).where(Ticket.external_id == name)).one()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(chromium: Browser, address: str, session: Session, theme: Any) -> None:  # noqa: ANN401  playwright's own literal
+    hostile = _hostile(session)
+    make_model_state(session, state="downloading", model="tiny", demonstration=True, progress=0.3)
+    session.commit()
+    context = chromium.new_context(base_url=address, viewport={"width": 1024, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    for path in _addresses(session, hostile):
+        page.goto(path)
+        for fold in page.locator("details").all():
+            fold.evaluate("fold => fold.open = true")
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        broken = [(one["id"], one["nodes"][0]["html"][:200]) for one in found["violations"]]
+        assert broken == [], path
+    context.close()
+
+
+@pytest.mark.parametrize("width", [375, 1024, 1440])
+def test_nothing_is_wider_than_the_screen(chromium: Browser, address: str, session: Session, width: int) -> None:
+    hostile = _hostile(session)
+    context = chromium.new_context(base_url=address, viewport={"width": width, "height": 800})
+    page = context.new_page()
+    for path in _addresses(session, hostile):
+        page.goto(path)
+        assert page.evaluate(WIDER) == [], path
+    context.close()
+
+
+def test_j_and_k_choose_and_enter_opens(tab: Watched) -> None:
+    page = tab.page
+    page.goto("/")
+    subjects = page.locator("a.subject")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    second = subjects.nth(1).text_content()
+    assert page.evaluate("document.activeElement.textContent") == second
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/tickets/"))
+    assert page.locator("h1").text_content() == second
+
+
+def test_slash_searches_as_one_types_and_escape_leaves(tab: Watched) -> None:
+    page = tab.page
+    page.goto("/")
+    page.keyboard.press("/")
+    page.keyboard.type("visio")
+    page.wait_for_url(re.compile(r"/\?q=visio$"))
+    assert page.locator("a.subject").all_text_contents() == ["Please install Visio on PC-118"]
+    assert page.locator("#q").input_value() == "visio"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.className") == "subject"
+
+
+def test_a_chosen_filter_takes_effect_at_once(tab: Watched) -> None:
+    page = tab.page
+    page.goto("/")
+    page.get_by_label("Not met").select_option("root_cause")
+    page.wait_for_url(re.compile("criterion=root_cause"))
+    assert "found" in (page.locator(".found").text_content() or "")
+    page.reload()
+    assert page.get_by_label("Not met").input_value() == "root_cause"
+    page.get_by_role("link", name="Fail").click()
+    page.wait_for_url(re.compile("verdict=fail"))
+    assert "criterion=root_cause" in page.url
+
+
+def test_question_mark_shows_the_keys(tab: Watched) -> None:
+    page = tab.page
+    page.goto("/operations")
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.get_by_role("dialog").is_visible()
+    page.get_by_role("button", name="Keyboard").click()
+    assert page.get_by_role("dialog").is_visible()
+
+
+def test_the_first_tab_stop_leads_to_the_content(tab: Watched) -> None:
+    page = tab.page
+    page.goto("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_finding_and_line_lead_to_each_other(tab: Watched, session: Session) -> None:
+    page = tab.page
+    ticket = _ticket(session, "INC-2046")
+    page.goto(f"/tickets/{ticket.id}")
+    page.locator("#f-secrets_in_ticket a.line-link").click()
+    assert page.locator("li:target mark").count() == 1
+    page.locator("li:target .cites a").first.click()
+    assert page.evaluate("document.querySelector(':target').id") == "f-secrets_in_ticket"
+    assert not page.locator("#f-work_performed").is_visible()
+    page.get_by_role("link", name="Work performed").click()
+    assert page.locator("#f-work_performed").is_visible()
+
+
+def test_the_keyboard_walks_the_findings_and_enter_shows_the_line(tab: Watched, session: Session) -> None:
+    page = tab.page
+    ticket = _ticket(session, "INC-2046")
+    page.goto(f"/tickets/{ticket.id}")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.id") == "r-security_incident"
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.id") == "f-secrets_in_ticket"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#L9")
+
+
+def test_a_replay_from_the_page_is_accepted(tab: Watched) -> None:
+    page = tab.page
+    page.goto("/operations")
+    page.get_by_role("button", name="Replay all").click()
+    page.wait_for_url(re.compile("replayed=2"))
+    assert "2 deliveries are being read again" in (page.locator(".flash").text_content() or "")
+
+
+def test_the_banner_and_the_list_move_by_themselves_and_then_rest(
+    tab: Watched, engine: Engine, session: Session
+) -> None:
+    page = tab.page
+    make_model_state(session, state="loading", model="tiny", demonstration=True)
+    session.commit()
+    page.goto("/")
+    waiting = page.locator("tr", has_text="Shared mailbox")
+    assert "Waiting" in (waiting.text_content() or "")
+    page.locator("a.subject").nth(2).focus()
+    kept = page.evaluate("document.activeElement.href")
+    with transaction(engine) as other:
+        make_model_state(other, state="ready", model="tiny", demonstration=True)
+        ticket = _ticket(other, "INC-2044")
+        make_verdict(other, other.get_one(Revision, ticket.revision_id), outcome="pass", demonstration=True)
+    page.get_by_text("Verdicts come from the local demonstration model tiny").wait_for(timeout=6_000)
+    waiting.get_by_text("Pass").wait_for(timeout=8_000)
+    assert page.evaluate("document.activeElement.href") == kept
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(5_500)
+    assert asked == []
+
+
+def test_an_open_fold_stays_open_while_the_page_fills_in(tab: Watched, session: Session) -> None:
+    page = tab.page
+    ticket = _ticket(session, "INC-2044")
+    page.goto(f"/tickets/{ticket.id}")
+    page.locator("summary", has_text="Met").first.click()
+    with page.expect_response(lambda answer: answer.url.endswith(f"/tickets/{ticket.id}"), timeout=6_000):
+        pass
+    page.wait_for_timeout(300)
+    assert page.locator("details[data-group][open]").count() == 1
+    assert page.locator("header.top").count() == 1
+
+
+def test_everything_works_without_script(chromium: Browser, address: str) -> None:
+    context = chromium.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_label("Search").fill("visio")
+    page.get_by_role("button", name="Filter").click()
+    assert page.locator("a.subject").count() == 1
+    page.locator("a.subject").click()
+    assert page.locator("#verdict").is_visible()
+    page.goto("/operations")
+    page.get_by_role("button", name="Replay all").click()
+    assert "being read again" in (page.locator(".flash").text_content() or "")
+    context.close()
