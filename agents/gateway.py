@@ -217,11 +217,16 @@ class Gateway:
         if isinstance(error, sdk.APITimeoutError):
             return CallFailed("timeout", f"no answer within {self._endpoint.timeout_seconds:g} s")
         if isinstance(error, sdk.APIConnectionError):
-            return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {error}")
+            return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {_why(error)}")
         if isinstance(error, sdk.APIStatusError):
             wait = _retry_after(error.response.headers)
             return _status_failure(error.status_code, error.api_message or str(error), wait)
         return CallFailed("authentication", f"the API key cannot be used: {error}")
+
+
+def _why(error: Exception) -> str:
+    """Refused, no such host, no valid certificate: the cause tells. Other causes may quote headers, and so the key."""
+    return str(error.__cause__ if type(error.__cause__).__name__ == "ConnectError" else error)
 
 
 def _supported(capability: object) -> frozenset[str]:

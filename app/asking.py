@@ -60,12 +60,21 @@ class Pace:
         while True:
             try:
                 with self._slots:
-                    self._wait_for_turn()
-                    return call()
+                    return self._called(call)
             except CallFailed as failure:
                 tries += 1
                 on_failure(failure)
                 self._after(failure, tries)
+
+    def _called(self, call: Callable[[], Reply]) -> Reply:
+        """One call in a slot of ours; an error that stops all is known before the slot is another's."""
+        self._wait_for_turn()
+        try:
+            return call()
+        except CallFailed as failure:
+            if failure.stops_all:
+                self._stopped = failure
+            raise
 
     def _wait_for_turn(self) -> None:
         if self._stopped is not None:
@@ -74,8 +83,6 @@ class Pace:
             self._sleep(pause)
 
     def _after(self, failure: CallFailed, tries: int) -> None:
-        if failure.stops_all:
-            self._stopped = failure
         if failure.permanent or tries >= TRIES:
             raise failure
         wait = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)
