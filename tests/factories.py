@@ -47,7 +47,7 @@ def office_ticket(**changes: object) -> TicketText:
     """A finished ticket of an office IT desk, as JSON and through the real door."""
     number = next(_serial)
     raw = {
-        "external_id": f"INC-{2000 + number}",
+        "external_id": f"INC-{50_000 + number}",
         "source": "helpdesk",
         "subject": "VPN drops every ten minutes",
         "description": "Since Monday the VPN on my laptop LT-204 drops every ten minutes.\n\nI cannot work from home.",
