@@ -253,7 +253,7 @@ def test_a_connection_from_its_making_to_a_replay(cli: Cli, engine: Engine, sess
     session.commit()
     table = [cell.strip() for cell in cli("list").splitlines()[3].strip("│").split("│")]
     assert table[:6] == ["desk", "hmac", "0", "2", "2", "0"]
-    assert cli("replay", "desk") == "2 parked deliveries of desk are read again by the running service.\n"
+    assert cli("replay", "desk") == "2 parked deliveries are read again by the running service.\n"
 
 
 def test_a_secret_from_standard_input_is_not_printed(cli: Cli, session: Session) -> None:

@@ -92,14 +92,14 @@ def list_connections() -> None:
     if not rows:
         typer.echo("There is no connection yet; make one with: ticketqc connection add NAME --scheme standard")
         return
-    table = Table("name", "scheme", "tickets", "deliveries", "parked", "rejected", "last")
+    table = Table("name", "scheme", "tickets", "deliveries", "parked", "rejected", "last (UTC)")
     for row in rows:
         table.add_row(*_cells(row))
     Console().print(table)
 
 
 def _cells(row: "Listed") -> list[str]:
-    last = row.last_at.strftime("%Y-%m-%d %H:%M UTC") if row.last_at else "never"
+    last = row.last_at.strftime("%Y-%m-%d %H:%M") if row.last_at else "never"
     return [row.name, row.scheme, *(str(count) for count in row[2:6]), last]
 
 
@@ -139,7 +139,8 @@ def replay(name: Name) -> None:
 
     with database.opened(load_settings()) as engine, transaction(engine) as session:
         count = reading.replay(session, connection_id=by_name(session, name).id)
-    typer.echo(f"{count} parked deliveries of {name} are read again by the running service.")
+    deliveries = "delivery is" if count == 1 else "deliveries are"
+    typer.echo(f"{count} parked {deliveries} read again by the running service.")
 
 
 def _sender(settings: "Settings", connection: Any, *, secret: str, local: bool = False) -> "Sender":  # noqa: ANN401  its row
