@@ -170,7 +170,7 @@ def test_slash_searches_as_one_types_and_escape_leaves(tab: Watched) -> None:
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.tagName") == "BODY"
     page.keyboard.press("j")
-    assert page.evaluate("document.activeElement.className") == "subject"
+    assert page.evaluate("document.activeElement.className") == "subject clamp"
 
 
 def test_a_chosen_filter_takes_effect_at_once(tab: Watched) -> None:

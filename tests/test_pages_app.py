@@ -74,7 +74,7 @@ def test_an_error_is_a_calm_page_for_a_browser_and_json_for_the_rest(pages: Test
     assert page.status_code == 404
     shown = read(page.text)
     assert shown.one("h1").words == "Nothing here"
-    assert "there is no such ticket" in shown.one("main").words
+    assert "There is no such ticket; it may have been in another database." in shown.one("main").words
     assert page.headers["x-request-id"] in shown.words
     answer = pages.get("/tickets/77", headers={"Accept": "*/*"})
     assert answer.status_code == 404

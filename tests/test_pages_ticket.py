@@ -148,7 +148,7 @@ def test_while_the_model_is_away_the_checks_show(pages: TestClient, session: Ses
     ticket = make_ticket(session, text=text, review_state="waiting_model", review_note="waiting for the model")
     page = _page(pages, session, ticket)
     card = page.one("section", id="verdict")
-    assert "Judged criteria wait for the model; this page fills in by itself." in card.words
+    assert "Waiting for the model. Judged criteria fill in here by themselves" in card.words
     assert card.one("progress").attributes["value"] == "0.25"
     placeholder = page.one("li", id="f-resolution_placeholder")
     assert "checked" in placeholder.words
@@ -178,7 +178,7 @@ def test_a_parked_review_says_why_and_that_nothing_is_lost(pages: TestClient, se
     make_context(session)
     ticket = make_ticket(session, review_state="parked", review_note="reviewing failed: the disk is full")
     card = _page(pages, session, ticket).one("section", id="verdict")
-    assert "reviewing failed: the disk is full" in card.words
+    assert "Reviewing failed: the disk is full." in card.words
     assert "Nothing was lost" in card.words
 
 

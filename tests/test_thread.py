@@ -146,6 +146,7 @@ def test_money_keeps_the_digits_that_count(amount: str | None, said: str) -> Non
 def test_figures() -> None:
     assert words.thousands(1_234_567) == "1\u202f234\u202f567"
     assert (words.capped(1001, 1000), words.capped(1000, 1000)) == ("1,000+", "1,000")
+    assert (words.sentence("the disk is full"), words.sentence("Done.")) == ("The disk is full.", "Done.")
     assert (words.seconds(340), words.seconds(61_200)) == ("0.3 s", "61 s")
     assert (words.percent(0.421), words.percent(1.2)) == ("42 %", "100 %")
     assert (words.score(Decimal("79.6")), words.score(None)) == ("79", "")

@@ -18,6 +18,7 @@ from app.web import hooks
 from app.web.pages import banner, context, health, operations, queue, ticket
 from app.web.requests import Requests, headers_of
 from app.web.view import Templates
+from app.web.words import sentence
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
@@ -80,7 +81,7 @@ def _answer(request: Request, status: int, message: str) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"error": message, "request_id": number}, status)
     templates: Templates = request.app.state.templates
-    said = {"title": _TITLES.get(status, _TITLE), "message": message, "request_id": number}
+    said = {"title": _TITLES.get(status, _TITLE), "message": sentence(message), "request_id": number}
     values = {**said, "path": request.url.path, "models": None}
     return templates.html("error.html", values, status=status)
 

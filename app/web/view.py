@@ -53,6 +53,7 @@ class Templates:
             "seconds": words.seconds,
             "percent": words.percent,
             "score": words.score,
+            "sentence": words.sentence,
             "markdown": _markdown,
         }
         self._environment.globals["static"] = static

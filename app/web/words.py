@@ -71,6 +71,11 @@ def seconds(milliseconds: int) -> str:
     return f"{value:.1f} s" if value < 10 else f"{value:,.0f} s"  # noqa: PLR2004  ten seconds need no tenths
 
 
+def sentence(message: str) -> str:
+    """What a command or a job says begins small and without a stop; on a page it is a sentence."""
+    return message[:1].upper() + message[1:].removesuffix(".") + "."
+
+
 def percent(share: float) -> str:
     return f"{min(max(share, 0.0), 1.0) * 100:.0f} %"
 
