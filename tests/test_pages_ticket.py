@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agents.context import parse
+from app import retention
+from app.clock import now
 from app.tables import Observation, Revision
 from tests.factories import (
     finding,
@@ -26,6 +29,7 @@ from tests.factories import (
 from tests.markup import Element, read
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
     from starlette.testclient import TestClient
 
@@ -324,16 +328,23 @@ def test_no_link_where_a_browser_should_not_go(pages: TestClient, session: Sessi
     assert "open in the ticketing system" not in page.words
 
 
-def test_a_revision_whose_text_retention_took_keeps_its_verdict(pages: TestClient, session: Session) -> None:
+def test_a_revision_whose_text_retention_took_keeps_its_verdict(
+    pages: TestClient, session: Session, engine: Engine
+) -> None:
     ticket = _judged(session)
-    make_triage(session, _revision(session, ticket))
     revision = _revision(session, ticket)
-    kept = {name: revision.document["ticket"][name] for name in ("external_id", "status", "queue")}
-    revision.document = {"version": 1, "removed": True, "ticket": kept, "masked": []}
+    revision.recorded_at = now() - timedelta(days=401)
+    make_escalation(session, revision, evidence=[CITED])
+    triage = make_triage(session, revision)
+    triage.answer = {**triage.answer, "rules": [{"rule": "security_incident", "evidence": CITED}]}
+    session.commit()
+    assert retention.remove(engine, moment=now(), deliveries=timedelta(days=30)).revisions == 1
+    session.expire_all()
     page = _page(pages, session, ticket)
     assert "The text of this revision was removed" in page.one("section", cls="thread").words
     assert "Fail 57" in page.one("section", id="verdict").words
     assert page.one("li", id="f-root_cause")
+    assert "LT-204" not in page.text
 
 
 def test_a_ticket_of_ten_thousand_lines_is_shown_whole(pages: TestClient, session: Session) -> None:
