@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from sqlalchemy.orm import Session
@@ -18,20 +18,27 @@ SCHEMA = "procrastinate"  # out of the way of our own tables
 TaskName = Literal["intake", "triage", "review", "resume", "retention"]
 
 
+Lane = Literal["short", "model"]
+
+
 class Task(NamedTuple):
-    """The row ids a task is called with, and how early it runs among what waits (higher first)."""
+    """The row ids a task is called with, and the lane its jobs wait in.
+
+    What waits on a model may take minutes, and each lane has threads of its own: a thousand reviews, or one model that
+    hangs, never delay a webhook.
+    """
 
     arguments: frozenset[str]
-    priority: int
+    lane: Lane
+    priority: int = 0  # higher runs earlier within the lane
 
 
-# Short jobs that make work go before the long ones that wait on a model: a thousand reviews must not delay a webhook.
 TASKS: Mapping[TaskName, Task] = {
-    "resume": Task(frozenset(), priority=3),
-    "retention": Task(frozenset(), priority=3),
-    "intake": Task(frozenset({"delivery_id"}), priority=2),
-    "triage": Task(frozenset({"revision_id"}), priority=1),
-    "review": Task(frozenset({"revision_id"}), priority=0),
+    "resume": Task(frozenset(), "short"),
+    "retention": Task(frozenset(), "short"),
+    "intake": Task(frozenset({"delivery_id"}), "short"),
+    "triage": Task(frozenset({"revision_id"}), "model", priority=1),
+    "review": Task(frozenset({"revision_id"}), "model"),
 }
 
 # Not procrastinate's own `defer`: where a job waits already it raises from a unique violation, which would end the
@@ -39,7 +46,7 @@ TASKS: Mapping[TaskName, Task] = {
 # commit: no worker can start it (fetching skips locked rows) and be done before what we wrote for it can be seen.
 _ENQUEUE = text("""
     insert into procrastinate.procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args)
-    values ('default', :task, :priority, :lock, :once, cast(:args as jsonb))
+    values (:lane, :task, :priority, :lock, :once, cast(:args as jsonb))
     on conflict (queueing_lock) where status = 'todo' do update set queueing_lock = excluded.queueing_lock
 """)
 
@@ -56,8 +63,8 @@ def enqueue(
         raise LookupError(f"no task is called {task!r}; there are {', '.join(TASKS)}")
     if known.arguments != arguments.keys():
         raise TypeError(f"task {task!r} takes {sorted(known.arguments)}, not {sorted(arguments)}")
-    row = {"task": task, "priority": known.priority, "lock": lock, "once": once, "args": json.dumps(arguments)}
-    session.execute(_ENQUEUE, row)
+    row = {"task": task, "lane": known.lane, "priority": known.priority, "args": json.dumps(arguments)}
+    session.execute(_ENQUEUE, {**row, "lock": lock, "once": once})
 
 
 class Lost(NamedTuple):
@@ -83,8 +90,8 @@ _TAKE_BACK_DEAD = text(
             where worker.id = job.worker_id and worker.last_heartbeat > now() - cast(:silence as interval))"""
     )
 )
-_TAKE_BACK_OWN = text(_TAKE_BACK.format(which="job.worker_id = :worker"))
-_TAKE_BACK_THESE = text(_TAKE_BACK.format(which="job.worker_id = :worker and job.id = any(:ids)"))
+_TAKE_BACK_OWN = text(_TAKE_BACK.format(which="job.worker_id = any(:workers)"))
+_TAKE_BACK_THESE = text(_TAKE_BACK.format(which="job.worker_id = any(:workers) and job.id = any(:ids)"))
 
 
 def take_back_from_dead(session: Session, *, silence: timedelta) -> list[Lost]:
@@ -92,19 +99,26 @@ def take_back_from_dead(session: Session, *, silence: timedelta) -> list[Lost]:
     return [Lost(*row) for row in session.execute(_TAKE_BACK_DEAD, {"tried": 1, "silence": silence})]
 
 
-def release(session: Session, *, worker: int, jobs: frozenset[int] | None = None) -> list[Lost]:
-    """Running jobs of this live worker (all, or these) wait again, not counted as a try."""
+def release(session: Session, *, workers: Sequence[int], jobs: frozenset[int] | None = None) -> None:
+    """Running jobs of these live workers (all, or these) wait again, not counted as a try."""
     if jobs is None:
-        rows = session.execute(_TAKE_BACK_OWN, {"tried": 0, "worker": worker})
+        session.execute(_TAKE_BACK_OWN, {"tried": 0, "workers": list(workers)})
     else:
-        rows = session.execute(_TAKE_BACK_THESE, {"tried": 0, "worker": worker, "ids": sorted(jobs)})
-    return [Lost(*row) for row in rows]
+        session.execute(_TAKE_BACK_THESE, {"tried": 0, "workers": list(workers), "ids": list(jobs)})
 
 
-def held(session: Session, *, worker: int) -> frozenset[int]:
-    """The jobs that are marked as running in this worker."""
-    statement = "select id from procrastinate.procrastinate_jobs where status = 'doing' and worker_id = :worker"
-    return frozenset(session.scalars(text(statement), {"worker": worker}))
+def held(session: Session, *, workers: Sequence[int]) -> frozenset[int]:
+    """The jobs that are marked as running in these workers."""
+    statement = "select id from procrastinate.procrastinate_jobs where status = 'doing' and worker_id = any(:workers)"
+    return frozenset(session.scalars(text(statement), {"workers": list(workers)}))
+
+
+def beat(session: Session, *, workers: Sequence[int]) -> bool:
+    """These workers are alive; False where the database does not know one of them any more."""
+    statement = """
+        update procrastinate.procrastinate_workers set last_heartbeat = now() where id = any(:workers) returning id
+    """
+    return len(session.execute(text(statement), {"workers": list(workers)}).all()) == len(workers)
 
 
 def drop_once(session: Session, *, job: int) -> None:

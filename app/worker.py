@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CONCURRENCY = 16  # jobs at once; they mostly wait on a model
+SHORT = 4  # jobs at once that wait on nobody; see app.queue.Task
 SPARE_THREADS = 4  # beside the jobs' own, for the sweep
 HEARTBEAT = 5.0  # seconds
 SILENCE = timedelta(seconds=20)  # without a heartbeat for this long a worker counts as dead
@@ -53,7 +54,8 @@ def run(deps: Deps, *, url: str, handlers: Mapping[str, Handler], concurrency: i
     """Works until SIGTERM or SIGINT.
 
     1. Jobs of dead workers are taken back, now and every 15 s.
-    2. Jobs run in threads, `concurrency` at once. A database that goes away is waited for.
+    2. Jobs run in threads: `concurrency` at once that wait on a model, and a few short ones beside them. A database
+       that goes away is waited for.
     3. Asked to stop, no new job starts; those that run have 2 s.
     4. What runs still then waits for another worker in the database, and this process ends under it.
     """
@@ -90,14 +92,14 @@ class _Process:
         self._url = url
         self._concurrency = concurrency
         self._stop = asyncio.Event()
-        self._worker: Worker | None = None
+        self._workers: list[Worker] = []  # one for each lane, while a round works
         self._strays: frozenset[int] = frozenset()  # held at the last sweep although no thread was in them
 
     async def main(self) -> None:
         """Returns once asked to stop; rounds end early only where the database goes away."""
         loop = asyncio.get_running_loop()
         # procrastinate hands sync tasks to the loop's default executor, which has six threads on two cores.
-        loop.set_default_executor(ThreadPoolExecutor(self._concurrency + SPARE_THREADS, "job"))
+        loop.set_default_executor(ThreadPoolExecutor(self._concurrency + SHORT + SPARE_THREADS, "job"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         failures = 0
@@ -115,7 +117,7 @@ class _Process:
         stopping.cancel()
         if not round_.done():
             await self._finish(round_)
-        worked, self._worker = self._worker is not None, None
+        worked, self._workers = bool(self._workers), []
         if not round_.cancelled() and (error := round_.exception()) is not None:
             if not isinstance(error, AWAY):
                 raise error
@@ -126,20 +128,45 @@ class _Process:
         """One life of procrastinate's worker, with connections of its own."""
         await asyncio.to_thread(self._sweep)  # says at once that the database is away; a pool waits 30 s
         async with self._app().open_async() as app:
-            self._worker = Worker(
-                app,
-                concurrency=self._concurrency,
-                fetch_job_polling_interval=POLL,
-                install_signal_handlers=False,
-                update_heartbeat_interval=HEARTBEAT,
-                stalled_worker_timeout=SILENCE.total_seconds(),
-            )
+            self._workers = [self._lane(app, "short", SHORT), self._lane(app, "model", self._concurrency)]
             sweeper = asyncio.create_task(self._sweep_for_ever())
             log.info("worker.started", concurrency=self._concurrency)
             try:
-                await self._worker.run()  # type: ignore[no-untyped-call]  # procrastinate's own
+                await self._run_lanes()
             finally:
                 sweeper.cancel()
+
+    async def _run_lanes(self) -> None:
+        """Until one lane ends, for whatever reason, and then the other."""
+        lanes = [asyncio.create_task(worker.run()) for worker in self._workers]  # type: ignore[no-untyped-call]  # theirs
+        try:
+            await asyncio.wait(lanes, return_when=asyncio.FIRST_COMPLETED)
+            self._stop_lanes()
+            ends = await asyncio.gather(*lanes, return_exceptions=True)
+        finally:
+            for lane in lanes:
+                lane.cancel()
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+
+    def _lane(self, app: App, lane: queue.Lane, concurrency: int) -> Worker:
+        return Worker(
+            app,
+            queues=[lane],
+            concurrency=concurrency,
+            fetch_job_polling_interval=POLL,
+            install_signal_handlers=False,
+            update_heartbeat_interval=HEARTBEAT,
+            stalled_worker_timeout=SILENCE.total_seconds(),
+        )
+
+    def _stop_lanes(self) -> None:
+        for worker in self._workers:
+            worker.stop()  # type: ignore[no-untyped-call]  # procrastinate's own
+
+    def _ids(self) -> list[int]:
+        return [worker.worker_id for worker in self._workers if worker.worker_id is not None]
 
     def _app(self) -> App:
         options = f"{conninfo_to_dict(self._url).get('options', '')} -c search_path={queue.SCHEMA}"
@@ -152,30 +179,36 @@ class _Process:
     async def _sweep_for_ever(self) -> None:
         while not await self._stopped_within(SWEEP_EVERY):
             try:
-                await asyncio.to_thread(self._sweep)
+                if not await asyncio.to_thread(self._sweep):
+                    log.warning("worker.forgotten")  # this machine slept, and others took us for dead
+                    self._stop_lanes()
             except AWAY as error:
                 log.warning("worker.sweep_failed", reason=type(error).__name__)
 
-    def _sweep(self) -> None:
-        """Jobs of dead workers wait again, and so do our own that no thread is in: their end could not be written."""
-        worker = self._worker.worker_id if self._worker else None
+    def _sweep(self) -> bool:
+        """Jobs of dead workers wait again, and so do our own that no thread is in: their end could not be written.
+
+        False where we are dead to the others. Our own heartbeat comes first: procrastinate's ends at its first error.
+        """
+        workers = self._ids()
         with transaction(self._edge.deps.engine) as session:
+            known = queue.beat(session, workers=workers)
             for lost in queue.take_back_from_dead(session, silence=SILENCE):
                 log.warning("job.taken_back", task=lost.task, job=lost.id, attempts=lost.attempts)
                 if lost.attempts >= DEATHS and self._edge.bury(lost):
                     queue.fail(session, job=lost.id)
-            if worker is not None:
-                strays = queue.held(session, worker=worker) - self._edge.running
-                # Between fetching and its thread, or its thread and its last word, a job is astray for an instant.
-                queue.release(session, worker=worker, jobs=strays & self._strays)
-                self._strays = strays
+            strays = queue.held(session, workers=workers) - self._edge.running
+            # Between fetching and its thread, or its thread and its last word, a job is astray for an instant.
+            queue.release(session, workers=workers, jobs=strays & self._strays)
+            self._strays = strays
+        return known
 
     async def _finish(self, round_: asyncio.Task[None]) -> None:
         """The round is over, or its jobs are back in the queue and so is this process' work."""
-        if self._worker is None or self._worker.worker_id is None:  # still connecting
+        if self._workers and len(self._ids()) == len(self._workers):
+            self._stop_lanes()
+        else:  # still connecting
             round_.cancel()
-        else:
-            self._worker.stop()  # type: ignore[no-untyped-call]  # procrastinate's own
         await asyncio.wait({round_}, timeout=GRACE)
         if not round_.done():
             await self._leave()
@@ -192,10 +225,8 @@ class _Process:
         os._exit(0)
 
     def _release(self) -> None:
-        worker = self._worker.worker_id if self._worker else None
-        if worker is not None:
-            with transaction(self._edge.deps.engine) as session:
-                queue.release(session, worker=worker)
+        with transaction(self._edge.deps.engine) as session:
+            queue.release(session, workers=self._ids())
 
     async def _stopped_within(self, seconds: float) -> bool:
         stopping = asyncio.create_task(self._stop.wait())

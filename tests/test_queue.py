@@ -110,16 +110,27 @@ def test_causes_at_the_same_moment_make_one_job(engine: Engine) -> None:
     assert len(jobs(engine)) == 1
 
 
-def test_short_jobs_go_before_those_that_wait_on_a_model(engine: Engine) -> None:
+def test_what_waits_on_nobody_has_a_lane_of_its_own_and_triage_goes_before_review(engine: Engine) -> None:
     with transaction(engine) as session:
         enqueue(session, "review", revision_id=1)
         enqueue(session, "triage", revision_id=1)
         enqueue(session, "intake", delivery_id=1)
         busy = worker(session)
-        order = [started(session, busy) for _ in range(3)]
-    assert [job.task_name for job in sorted(jobs(engine), key=lambda job: order.index(job.id))] == [
-        "intake", "triage", "review",
-    ]  # fmt: skip
+        order = [started(session, busy) for _ in range(2)]
+    found = {job.id: (job.queue_name, job.task_name) for job in jobs(engine)}
+    assert set(found.values()) == {("model", "review"), ("model", "triage"), ("short", "intake")}
+    assert [found[number] for number in order] == [("model", "triage"), ("model", "review")]
+
+
+def test_a_worker_that_was_forgotten_hears_of_it(engine: Engine) -> None:
+    with transaction(engine) as session:
+        mine, other = worker(session, silent_for="1 h"), worker(session)
+        assert queue.beat(session, workers=[mine, other])
+        enqueue(session, "review", revision_id=1)
+        started(session, mine)
+        assert queue.take_back_from_dead(session, silence=timedelta(seconds=20)) == []
+        session.execute(text("delete from procrastinate.procrastinate_workers where id = :id"), {"id": mine})
+        assert not queue.beat(session, workers=[mine, other])
 
 
 def test_jobs_with_the_same_lock_do_not_run_at_once(engine: Engine) -> None:
@@ -182,10 +193,10 @@ def test_a_released_job_has_not_been_tried(engine: Engine) -> None:
         enqueue(session, "review", revision_id=2)
         mine = worker(session)
         first, second = started(session, mine), started(session, mine)
-        assert queue.held(session, worker=mine) == {first, second}
-        queue.release(session, worker=mine, jobs=frozenset({first}))
-        assert queue.held(session, worker=mine) == {second}
-        queue.release(session, worker=mine)
+        assert queue.held(session, workers=[mine]) == {first, second}
+        queue.release(session, workers=[mine], jobs=frozenset({first}))
+        assert queue.held(session, workers=[mine]) == {second}
+        queue.release(session, workers=[mine])
     assert [(job.status, job.attempts, job.worker_id) for job in jobs(engine)] == [("todo", 0, None)] * 2
 
 

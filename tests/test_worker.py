@@ -85,6 +85,33 @@ def test_thirty_two_jobs_run_at_once(engine: Engine, start: Callable[..., subpro
     wait_until(lambda: sum(word.startswith("done:") for word in said(engine)) == 32)
 
 
+@pytest.mark.usefixtures("hold")
+def test_jobs_that_wait_on_a_model_do_not_hold_up_the_short_ones(
+    engine: Engine, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    start(concurrency=1)
+    put(engine, revision=1)
+    put(engine, revision=2)
+    wait_until(lambda: began(engine))
+    with transaction(engine) as session:
+        enqueue(session, "intake", delivery_id=3)
+    wait_until(lambda: done(engine, revision=3))
+    assert not began(engine, revision=2)
+
+
+def test_a_worker_that_others_took_for_dead_begins_anew(
+    engine: Engine, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    start()
+    known = "select id from procrastinate.procrastinate_workers order by id"
+    wait_until(lambda: len(rows(engine, known)) == 2)
+    before = rows(engine, "delete from procrastinate.procrastinate_workers returning id")
+    wait_until(lambda: len(rows(engine, known)) == 2)
+    assert set(before).isdisjoint(rows(engine, known))
+    put(engine)
+    wait_until(lambda: done(engine))
+
+
 def test_the_job_of_a_killed_worker_is_taken_up_by_another(
     engine: Engine, start: Callable[..., subprocess.Popen[bytes]], hold: Path
 ) -> None:

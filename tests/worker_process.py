@@ -1,7 +1,8 @@
 """A worker of its own process, doing what a test wants done: python -m tests.worker_process URL FOLDER CONCURRENCY.
 
 A job writes `began:ID`, then does what its task stands for, then writes `done:ID`:
-review waits while the file `hold` is there; triage waits for as many others as the worker can run at once.
+review waits while the file `hold` is there; triage waits for as many others as the worker can run at once;
+intake waits for nobody.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ def main(url: str, folder: str, concurrency: str) -> None:
         everybody.wait(timeout=30)
         _say(deps.engine, f"done:{revision_id}:{os.getpid()}")
 
-    worker.run(
-        deps, url=url, handlers={"review": Handler(review), "triage": Handler(triage)}, concurrency=int(concurrency)
-    )
+    def intake(deps: Deps, *, delivery_id: int) -> None:
+        _say(deps.engine, f"done:{delivery_id}:{os.getpid()}")
+
+    handlers = {"review": Handler(review), "triage": Handler(triage), "intake": Handler(intake)}
+    worker.run(deps, url=url, handlers=handlers, concurrency=int(concurrency))
 
 
 class _Models:
