@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import psycopg
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
     """What the process says; the configuration of the logs is as it was afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
     log.configure(stream)
     yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
     structlog.reset_defaults()
 
 
