@@ -24,6 +24,12 @@ ERRORS_ONLY = 1  # on the log: at any other level a line could one day carry a t
 OVERHEAD = 600_000_000  # bytes of buffers and of Python beside weights and cache
 BYTES_PER_TOKEN = 28_672  # of the cache, for the demonstration model
 PROBE_SECONDS = 300.0
+PROBE = {
+    "type": "object",
+    "properties": {"result": {"type": "string", "enum": ["yes", "no"]}},
+    "required": ["result"],
+    "additionalProperties": False,
+}
 WITHOUT = "Set ANTHROPIC_API_KEY to judge with Claude, or start with MODEL=none."
 
 
@@ -71,8 +77,14 @@ def speaks_chatml(weights: Path) -> bool:
 
 
 def probe(url: str, model: str) -> None:
-    """The server has answered one small question. Raises LlamaError."""
-    body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Ready?"}]}
+    """The server has answered one small question in the form in which all are asked. Raises LlamaError."""
+    body = {
+        "model": model,
+        "max_tokens": 64,
+        "messages": [{"role": "user", "content": "Is the sky blue?"}],
+        "tools": [{"name": "answer", "description": "Give the answer.", "input_schema": PROBE}],
+        "tool_choice": {"type": "tool", "name": "answer"},
+    }
     where = urlsplit(url)
     connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=PROBE_SECONDS)
     try:
