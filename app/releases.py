@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from agents.context import Context, ContextError, parse, read_folder
 from agents.context_lint import usable
+from app import documents
 from app.db import transaction
 from app.errors import NotFound
 from app.tables import ContextVersion, Release
@@ -43,7 +44,7 @@ def load(session: Session, version: str) -> Context:
     stored = session.get(ContextVersion, version)
     if stored is None:
         raise NotFound(f"there is no context version {version}")
-    return _PARSED.setdefault(version, parse(stored.documents["files"]))
+    return _PARSED.setdefault(version, parse(documents.context_files(stored.documents)))
 
 
 _PARSED: dict[str, Context] = {}  # versions are immutable and few
@@ -52,7 +53,7 @@ _PARSED: dict[str, Context] = {}  # versions are immutable and few
 def release(session: Session, files: Mapping[str, str], *, note: str) -> Context:
     """These files are in force for every process once the caller's transaction commits. Raises ContextError."""
     context = usable(files)
-    row = {"version": context.version, "documents": {"version": 1, "files": dict(files)}}
+    row = {"version": context.version, "documents": documents.context_document(files)}
     session.execute(insert(ContextVersion).values(**row).on_conflict_do_nothing())
     session.add(Release(context_version=context.version, note=note))
     session.flush()

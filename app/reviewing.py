@@ -25,7 +25,6 @@ from app.errors import NotFound
 from app.judgements import Case, record, record_intake, show
 from app.queue import TaskName, enqueue
 from app.releases import in_force
-from app.revisions import from_document
 from app.runs import RunStore
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
         return Case(
             revision_id=revision_id,
             ticket_id=ticket.id,
-            revision=from_document(row.document),
+            revision=documents.revision(row.document),
             live=row.live,
             supplied=frozenset(connection.supplied if connection.declared is None else connection.declared),
             context=context,

@@ -21,7 +21,6 @@ from agents.ticket import Revision, Ticket, parse_jsonl_line
 from app import documents, tables
 from app.clock import now
 from app.intake.recording import record
-from app.revisions import from_document
 from tests.factories import (
     REPOSITORY,
     make_connection,
@@ -86,7 +85,7 @@ def _reopened(session: Session, *, connection: tables.Connection) -> None:
 
 def _judge(session: Session, row: tables.Revision, *, number: int) -> None:
     """The real engine with a made-up model, stored as a review stores it."""
-    revision = from_document(row.document)
+    revision = documents.revision(row.document)
     supplied = frozenset({"priority", "category", "minutes", "billable", "resolution"})
     panel = Panel(MODEL, lambda question: _reply(question, revision, number=number), lambda key: key[:16])
     judgement = judge(revision, shipped_context(), supplied=supplied, panel=panel)

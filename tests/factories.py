@@ -15,6 +15,7 @@ from agents.masking import revise
 from agents.ticket import Ticket as TicketText
 from agents.ticket import read_ticket
 from agents.verdict import Evidence, Finding, Span
+from app import documents
 from app.tables import (
     Base,
     Connection,
@@ -29,7 +30,6 @@ from app.tables import (
     Triage,
     Verdict,
 )
-from app.tables import Finding as FindingRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,8 +102,10 @@ def make_context(session: Session, *, context: Context | None = None, release: b
     """A context version in the database, by default the files this repository ships, in force."""
     context = context or shipped_context()
     if session.get(ContextVersion, context.version) is None:
-        documents = {"version": 1, "files": dict(context.files)}
-        _added(session, ContextVersion(version=context.version, documents=documents))
+        _added(
+            session,
+            ContextVersion(version=context.version, documents=documents.context_document(context.files)),
+        )
         if release:
             _added(session, Release(context_version=context.version, note="first start"))
     return context
@@ -135,14 +137,13 @@ def make_ticket(
 def make_revision(session: Session, ticket: Ticket, *, text: TicketText | None = None, **columns: object) -> Revision:
     """A newer state of a ticket; the ticket's row now points at it."""
     revised = revise(text or office_ticket(external_id=ticket.external_id))
-    document = {"version": 1, **revised.model_dump(mode="json", by_alias=True)}
     revision = _added(
         session,
         Revision(
             ticket_id=ticket.id,
             content_hash=revised.hash,
             intake_hash=revised.intake_hash,
-            document=document,
+            document=documents.revision_document(revised),
             updated_at=revised.ticket.updated_at,
             **columns,
         ),
@@ -183,29 +184,14 @@ def make_verdict(
     }
     exact = None if score is None else Decimal(str(score))
     verdict = _added(session, Verdict(revision_id=revision.id, outcome=outcome, score=exact, **values))
-    for found in findings:
-        _added(session, _finding_row(verdict, found, text_hash=context.rubric[found.criterion].text_hash))
+    session.add_all(documents.finding_rows(verdict.id, findings, context.rubric))
+    session.flush()
     ticket = session.get_one(Ticket, revision.ticket_id)
     if ticket.revision_id == revision.id:
         ticket.verdict_id, ticket.outcome, ticket.score = verdict.id, outcome, exact
         ticket.review_state, ticket.escalated = "done", outcome == "escalate"
         session.flush()
     return verdict
-
-
-def _finding_row(verdict: Verdict, found: Finding, *, text_hash: str) -> FindingRow:
-    cited = [{"line": e.line, "quote": e.quote, "spans": [list(span) for span in e.spans]} for e in found.evidence]
-    return FindingRow(
-        verdict_id=verdict.id,
-        criterion=found.criterion,
-        text_hash=text_hash,
-        kind=found.kind,
-        result=found.result,
-        reason=found.reason,
-        evidence=cited,
-        absent=found.absent,
-        evidence_status=found.evidence_status,
-    )
 
 
 def make_run(session: Session, *, revision: Revision | None = None, **columns: object) -> Run:

@@ -13,8 +13,8 @@ from sqlalchemy import select
 from agents.triage import INTAKE_FIELDS, FieldState, IntakeField, RuleHit, Triage
 from agents.verdict import Evidence, Finding, Span
 from app import documents, tables
-from app.documents import VERSION, evidence_document, finding_rows, triage_document
-from tests.cast import shipped_context
+from app.documents import VERSION, evidence_document, finding_rows, revision_document, triage_document
+from tests.cast import revision, shipped_context
 from tests.factories import make_ticket, make_triage, make_verdict
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def first_revision(session: Session) -> tables.Revision:
 
 @given(evidences)
 def test_evidence_comes_back_as_it_was(found: Evidence) -> None:
-    assert documents.evidence(json.loads(json.dumps(evidence_document(found)))) == found
+    assert documents.evidence(json.loads(json.dumps([evidence_document(found)]))) == (found,)
 
 
 @given(triages)
@@ -102,8 +102,20 @@ def test_findings_become_rows_that_pin_the_words_of_their_criterion(session: Ses
     session.expire_all()
     rows = {row.criterion: row for row in session.scalars(select(tables.Finding))}
     assert {row.text_hash for row in rows.values()} == {first.text_hash, second.text_hash}
-    for finding in findings:
-        row = rows[finding.criterion]
-        said = (row.kind, row.result, row.reason, row.absent, row.evidence_status)
-        assert said == (finding.kind, finding.result, finding.reason, finding.absent, finding.evidence_status)
-        assert tuple(documents.evidence(one) for one in row.evidence) == finding.evidence
+    assert tuple(documents.finding(rows[finding.criterion]) for finding in findings) == findings
+
+
+def test_a_revision_comes_back_as_it_was() -> None:
+    entry = {"author_role": "agent", "body": "The password: Tr0ub4dor&3xyz", "minutes": 12.5}
+    before = revision(entries=[entry], events=[{"at": None, "from": "open", "to": "closed"}], extra={"a": [1, None]})
+    assert before.masked
+    stored = json.loads(json.dumps(revision_document(before)))
+    after = documents.revision(stored)
+    assert (after, after.hash, after.intake_hash) == (before, before.hash, before.intake_hash)
+    assert stored["version"] == VERSION
+    assert not documents.removed(stored)
+
+
+def test_context_files_come_back_byte_for_byte() -> None:
+    files = dict(shipped_context().files) | {"qc.md": "\ufeff# é\r\n"}
+    assert documents.context_files(json.loads(json.dumps(documents.context_document(files)))) == files

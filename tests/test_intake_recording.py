@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import func, select, text
 
 from agents.ticket import read_ticket
+from app import documents
 from app.db import transaction
 from app.intake.recording import Arrival, Recorded, record, record_all
-from app.revisions import from_document
 from app.tables import Connection, Escalation, Revision, Ticket
 from tests.factories import make_connection, make_verdict
 
@@ -185,7 +185,7 @@ def test_secrets_are_masked_before_a_row_holds_them(session: Session, connection
     (recorded,) = arrive(session, connection, state(entries=[note]))
     row = session.get_one(Revision, recorded.revision_id)
     assert "Tr0ub4dor" not in str(row.document)
-    revision = from_document(row.document)
+    revision = documents.revision(row.document)
     assert [masked.kind for masked in revision.masked]
     assert revision.hash == row.content_hash
     assert row.document["version"] == 1
@@ -290,7 +290,8 @@ def test_many_at_once_neither_double_nor_deadlock(engine: Engine, session: Sessi
     assert revisions(session) == new
     session.expire_all()
     latest = [
-        from_document(session.get_one(Revision, row.revision_id).document) for row in session.scalars(select(Ticket))
+        documents.revision(session.get_one(Revision, row.revision_id).document)
+        for row in session.scalars(select(Ticket))
     ]
     assert {revision.ticket.description for revision in latest} == {"state 3"}
     assert session.get_one(Connection, connection.id).supplied == ["category", "priority", "resolution"]

@@ -13,7 +13,6 @@ from app.clock import now
 from app.deps import Deps
 from app.queue import enqueue
 from app.retention import Removed, remove
-from app.revisions import from_document
 from tests.factories import (
     finding,
     make_delivery,
@@ -72,7 +71,7 @@ def reviewed(session: Session) -> tuple[tables.Ticket, tables.Revision]:
     """A ticket with everything that quotes its text."""
     ticket = make_ticket(session)
     revision = session.get_one(tables.Revision, ticket.revision_id)
-    line = next(line for line in from_document(revision.document).lines if "VPN" in line.text)
+    line = next(line for line in documents.revision(revision.document).lines if "VPN" in line.text)
     make_verdict(session, revision, outcome="fail", findings=[
         finding("clear_problem", "partly", quoted=(line.number, line.text.index("VPN"), "VPN"), reason="vague"),
     ])  # fmt: skip
@@ -119,7 +118,7 @@ def test_what_is_left_of_a_revision_can_still_be_read_as_one(engine: Engine, ses
     age(session, revision, days=401)
     removed(engine)
     session.expire_all()
-    left = from_document(revision.document).ticket
+    left = documents.revision(revision.document).ticket
     assert revision.document["removed"] is True
     assert (left.external_id, left.status, left.queue, left.assignee) == (
         ticket.external_id, "closed", "Network", "Sam Okoro",

@@ -11,8 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from agents.masking import revise
 from agents.ticket import filled_fields
-from app import queue
-from app.revisions import to_document
+from app import documents, queue
 from app.tables import Connection, Escalation, Revision, Ticket, Verdict
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arr
     columns = {
         **key,
         "intake_hash": revision.intake_hash,
-        "document": to_document(revision),
+        "document": documents.revision_document(revision),
         "updated_at": revision.ticket.updated_at,
         "live": arrival.live or closed_at is None or closed_at > arrival.received_at - HISTORY,
         "recorded_at": arrival.received_at,  # not the moment of a late job: states that came in order stay in order

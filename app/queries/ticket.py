@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, false, func, or_, select, true
 
-from agents.verdict import Finding as FindingValue
 from app import documents
 from app.errors import NotFound
-from app.revisions import from_document
 from app.tables import (
     Connection,
     Escalation,
@@ -32,7 +30,8 @@ if TYPE_CHECKING:
 
     from agents.ticket import Revision
     from agents.triage import Triage
-    from agents.verdict import Evidence, EvidenceStatus, Kind, Result
+    from agents.verdict import Evidence
+    from agents.verdict import Finding as FindingValue
 
 MOST_REVISIONS = 100  # the newest; a ticket with more is a machine talking to itself
 MOST_RUNS = 200
@@ -207,7 +206,7 @@ class State(NamedTuple):
 def state(session: Session, revision_id: int) -> State:
     """The immutable state itself."""
     document = session.scalars(select(RevisionTable.document).where(RevisionTable.id == revision_id)).one()
-    return State(from_document(document), "removed" in document)
+    return State(documents.revision(document), documents.removed(document))
 
 
 def verdict(session: Session, revision_id: int, *, current: int | None) -> VerdictRow | None:
@@ -235,7 +234,7 @@ def verdict(session: Session, revision_id: int, *, current: int | None) -> Verdi
 def findings(session: Session, verdict_id: int) -> tuple[FindingValue, ...]:
     """The findings of a verdict, as the engine's own values."""
     rows = session.scalars(select(Finding).where(Finding.verdict_id == verdict_id).order_by(Finding.id))
-    return tuple(map(_finding, rows))
+    return tuple(map(documents.finding, rows))
 
 
 def runs(session: Session, ticket_id: int) -> tuple[RunRow, ...]:
@@ -306,7 +305,7 @@ def escalations(session: Session, revision_id: int) -> tuple[EscalationRow, ...]
         .where(or_(Escalation.revision_id == revision_id, of_intake))
         .order_by(Escalation.id)
     )
-    return tuple(EscalationRow(row.rule, row.agent, _evidence(row.evidence), row.recorded_at) for row in rows)
+    return tuple(EscalationRow(row.rule, row.agent, documents.evidence(row.evidence), row.recorded_at) for row in rows)
 
 
 def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ...]:
@@ -322,21 +321,4 @@ def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ..
     rows = session.execute(
         select(*columns).where(Observation.revision_id == revision_id).order_by(Observation.id).limit(MOST_OBSERVATIONS)
     )
-    return tuple(ObservationRow(**{**row._asdict(), "evidence": _evidence(row.evidence)}) for row in rows)
-
-
-def _evidence(stored: Sequence[dict[str, Any]]) -> tuple[Evidence, ...]:
-    return tuple(map(documents.evidence, stored))
-
-
-def _finding(row: Finding) -> FindingValue:
-    """The database allows the same words as the engine."""
-    return FindingValue(
-        criterion=row.criterion,
-        kind=cast("Kind", row.kind),
-        result=cast("Result", row.result),
-        reason=row.reason,
-        evidence=_evidence(row.evidence),
-        absent=row.absent,
-        evidence_status=cast("EvidenceStatus | None", row.evidence_status),
-    )
+    return tuple(ObservationRow(**{**row._asdict(), "evidence": documents.evidence(row.evidence)}) for row in rows)
