@@ -87,8 +87,8 @@ def test_versions_and_ticks(pages: TestClient, session: Session) -> None:
     session.commit()
     facts = _facts(_section(_page(pages), "versions"))
     assert facts["Context in force"] == f"{context.version[:12]}, released just now (first start)"
-    assert facts["Clock: take up what waited"] == "just now"
-    assert facts["Clock: remove what is old"] == "just now"
+    assert facts["Clock: last time to take up waiting tickets"] == "just now"
+    assert facts["Clock: last time to remove old texts"] == "just now"
     assert facts["Database"].startswith("PostgreSQL ")
 
 

@@ -78,7 +78,7 @@ def test_an_open_ticket_that_intake_escalated_names_the_rule(pages: TestClient, 
 
 
 def test_no_model_in_a_verdict_is_said(pages: TestClient, session: Session) -> None:
-    _judged(session, "INC-7", "escalate", score=None, panel="none")
+    _judged(session, "INC-7", "escalate", score=100, panel="none")
     session.commit()
     (row,) = _rows(_page(pages))
     assert row.all("td")[4].words == "checks only"
@@ -213,7 +213,7 @@ BANNERS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"state": "loading", "model": "local", "demonstration": True, "detail": "looking for the model"},
-        f"The local demonstration model is being loaded (looking for the model). {MOVING}",
+        f"The local demonstration model is being loaded: looking for the model. {MOVING}",
     ),
     ({"state": "checking", "model": "haiku"}, f"The model haiku is being looked up. {MOVING}"),
     (

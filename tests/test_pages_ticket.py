@@ -83,7 +83,7 @@ def test_the_thread_is_numbered_and_says_who_spoke_how(pages: TestClient, sessio
 
 def test_the_verdict_says_what_decided_and_who_judged(pages: TestClient, session: Session) -> None:
     card = _page(pages, session, _judged(session)).one("section", id="verdict")
-    assert "Fail 57 of 100, pass mark 80" in card.words
+    assert "Fail 57 of 100, over what is scored: 1 of 7 criteria is not; pass mark 80" in card.words
     assert [item.words for item in card.one("ul", cls="reasons").all("li")] == [
         "Root cause: not met", "Communication: partly",
     ]  # fmt: skip
@@ -96,6 +96,21 @@ def test_a_demonstration_is_called_one(pages: TestClient, session: Session) -> N
     card = _page(pages, session, ticket).one("section", id="verdict")
     assert "Judged by tiny-1b demonstration, just now." in card.words
     assert "no claim of quality" in card.words
+
+
+def test_without_a_model_nothing_pretends_to_be_a_judgement(pages: TestClient, session: Session) -> None:
+    ticket = make_ticket(session)
+    why = "no model is configured"
+    findings = [finding(name, "unscored", reason=why) for name in ("root_cause", "follow_up", "clear_problem")]
+    findings.append(finding("secrets_in_ticket", kind="checked"))
+    make_verdict(session, _revision(session, ticket), outcome="escalate", findings=findings, panel="none")
+    page = _page(pages, session, ticket)
+    card = page.one("section", id="verdict")
+    assert "100 of 100, over what is scored: 3 of 4 criteria are not; pass mark 80" in card.words
+    assert "Only the checks ran, just now: no model was configured." in card.words
+    unscored = page.all("section", cls="group")[0]
+    assert unscored.words.count("No model is configured.") == 1
+    assert len(unscored.all("li", cls="finding")) == 3
 
 
 def test_findings_stand_in_groups_the_good_ones_folded(pages: TestClient, session: Session) -> None:

@@ -47,6 +47,16 @@ class Group(NamedTuple):
     shown: tuple[Shown, ...]
     folded: bool
 
+    @property
+    def size(self) -> int:
+        return len(self.shown)
+
+    @property
+    def shared_reason(self) -> str:
+        """The reason that all of several findings have, said once; nothing where they differ."""
+        reasons = {one.finding.reason for one in self.shown}
+        return reasons.pop() if len(self.shown) > 1 and len(reasons) == 1 else ""
+
 
 def groups(findings: Iterable[Finding], context: Context) -> tuple[Group, ...]:
     """The findings by result, each group in the rubric's order, empty ones left out."""
