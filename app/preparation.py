@@ -9,9 +9,9 @@ from sqlalchemy import select
 from agents.context import ContextError
 from app import clock, db, models
 from app.errors import NotPrepared
-from app.importing import import_samples
+from app.importing import SAMPLE_SOURCE, import_samples
 from app.releases import ensure_released
-from app.tables import Connection
+from app.tables import Connection, Import
 from app.up import Prepared
 from app.vault import Vault
 
@@ -41,8 +41,10 @@ def _release(engine: Engine, settings: Settings) -> str | None:
 
 
 def _load_samples(engine: Engine) -> str | None:
-    """Into a database that no ticket can have come to yet; where one could, samples would only be in the way."""
+    """Into a database that no ticket of anybody's can have come to yet; a load that was cut short goes on."""
     with db.transaction(engine) as session:
-        if session.scalar(select(Connection.id).limit(1)) is not None:
-            return None
+        foreign = session.scalar(select(Connection.id).where(Connection.name != SAMPLE_SOURCE).limit(1))
+        done = session.scalar(select(Import.id).where(Import.finished).limit(1))
+    if foreign is not None or done is not None:
+        return None
     return f"loaded {import_samples(engine, now=clock.now).new} sample tickets of an office IT desk"

@@ -54,7 +54,7 @@ def create_app(*, engine: Engine, vault: Vault, settings: Settings) -> FastAPI:
 def _ours(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, TicketqcError) else HTTPStatus.INTERNAL_SERVER_ERROR
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request.failed", path=request.url.path, error=type(error).__name__, message=str(error))
+        log.error("request.failed", endpoint=_endpoint(request), error=type(error).__name__, message=str(error))
     return _answer(request, status, str(error))
 
 
@@ -69,10 +69,15 @@ def _invalid(request: Request, error: Exception) -> Response:  # noqa: ARG001  w
 
 def _unexpected(request: Request, error: Exception) -> Response:
     """The edge of a request. Starlette makes this answer outside our middleware, so its headers are set here."""
-    log.error("request.crashed", path=request.url.path, exc_info=error)
+    log.error("request.crashed", endpoint=_endpoint(request), exc_info=error)
     answer = _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, _CRASHED)
     answer.headers.update(headers_of(request.scope))
     return answer
+
+
+def _endpoint(request: Request) -> str:
+    """Which of our functions served it; never the address, because a hook's may hold its token."""
+    return getattr(request.scope.get("endpoint"), "__name__", "none")
 
 
 def _answer(request: Request, status: int, message: str) -> Response:
