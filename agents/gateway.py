@@ -10,15 +10,16 @@ import json
 import re
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
+from agents.prompt import visible
 from agents.question import Outcome, Question, Reply, Turn, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from anthropic.types import Message
+    from anthropic.types import Message, ModelInfo
 
 Mode = Literal["format", "tool"]
 FailureCode = Literal[
@@ -29,6 +30,8 @@ FailureCode = Literal[
 STRONG_AGENTS = frozenset({"chief_of_staff"})
 ANSWER_TOOL = "answer"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
+_NO_MODEL_LIST = frozenset({404, 405, 501})  # of servers that have only the messages
+LONGEST_MESSAGE = 300  # characters of a server's own words about an error: it may send a whole page
 # Whoever asks for a fruit gets this only if the format was enforced.
 _ONLY_ONE_ANSWER = {
     "type": "object",
@@ -111,33 +114,45 @@ class Gateway:
         """What the server says of this model. Raises CallFailed: `unknown_model` if none or retired."""
         if self.mode == "tool":
             return ModelFacts(model)
-        try:
-            info = self._client.models.retrieve(model)
-        except self._sdk.NotFoundError as error:
-            if isinstance(error.body, dict) and error.body.get("type") == "error":
-                raise self._failure(error) from error
-            return self._try_out(model)  # not the API's own form of an error: a server without a model list
-        except self._sdk.AnthropicError as error:
-            raise self._failure(error) from error
+        info = self._model_info(model)
+        if info is None:
+            return self._try_out(ModelFacts(model))
         if info.lifecycle == "retired":
             raise CallFailed("unknown_model", f"the model {model} is retired; name another one")
         able = info.capabilities
         facts = ModelFacts(
-            id=info.id,
-            lifecycle=info.lifecycle,
+            id=model,
+            lifecycle=getattr(info, "lifecycle", None) or "active",
             retires_at=getattr(info, "retires_at", None),
             max_input_tokens=info.max_input_tokens,
             thinking=_supported(able.thinking.types) if able else frozenset(),
             effort=_supported(able.effort) if able else frozenset(),
         )
+        if able is None:
+            return self._try_out(facts)
         self._facts[model] = facts
         return facts
 
-    def _try_out(self, model: str) -> ModelFacts:
+    def _model_info(self, model: str) -> ModelInfo | None:
+        """What the server's list of models says; None where it has no such list."""
+        try:
+            info: object = self._client.models.retrieve(model)
+        except self._sdk.APIStatusError as error:
+            in_form = isinstance(error.body, dict) and error.body.get("type") == "error"
+            if error.status_code in _NO_MODEL_LIST and not in_form:
+                return None
+            raise self._failure(error) from error
+        except self._sdk.AnthropicError as error:
+            raise self._failure(error) from error
+        except ValueError:  # the SDK lets a body through that is not JSON
+            return None
+        return info if isinstance(info, self._sdk.types.ModelInfo) else None
+
+    def _try_out(self, facts: ModelFacts) -> ModelFacts:
         """Finds out whether a server that says nothing of itself honours output formats; some ignore them silently."""
-        facts = self._facts.setdefault(model, ModelFacts(model))
+        self._facts[facts.id] = facts
         request = {
-            "model": model,
+            "model": facts.id,
             "max_tokens": 50,
             "messages": [{"role": "user", "content": "Name any fruit."}],
             "output_config": {"format": {"type": "json_schema", "schema": _ONLY_ONE_ANSWER}},
@@ -170,9 +185,14 @@ class Gateway:
 
     def _create(self, request: dict[str, Any]) -> Message:
         try:
-            return cast("Message", self._client.messages.create(**request))
+            message: object = self._client.messages.create(**request)
         except self._sdk.AnthropicError as error:
             raise self._failure(error) from error
+        except ValueError as error:  # the SDK lets a body through that is not JSON
+            raise CallFailed("server_error", "the server's answer is not JSON") from error
+        if not isinstance(message, self._sdk.types.Message) or not isinstance(message.content, list):
+            raise CallFailed("server_error", "the server's answer is no message of this API")
+        return message
 
     def _request(self, question: Question) -> dict[str, Any]:
         system: list[dict[str, Any]] = [{"type": "text", "text": block} for block in question.system]
@@ -204,7 +224,7 @@ class Gateway:
     def _read(self, message: Message) -> tuple[str, Outcome]:
         """The JSON text of an answer and what the stop reason means; blocks are picked by type, never by position."""
         outcome = OUTCOMES.get(message.stop_reason or "", "unusable")
-        text = "".join(block.text for block in message.content if block.type == "text")
+        text = "".join(block.text or "" for block in message.content if block.type == "text")
         if self.mode == "tool":
             calls = [block.input for block in message.content if block.type == "tool_use"]
             if message.stop_reason == "tool_use" and len(calls) == 1:
@@ -221,6 +241,8 @@ class Gateway:
         if isinstance(error, sdk.APIStatusError):
             wait = _retry_after(error.response.headers)
             return _status_failure(error.status_code, error.api_message or str(error), wait)
+        if isinstance(error, sdk.APIError):
+            return CallFailed("server_error", f"the server's answer is not of this API: {_shown(str(error))}")
         return CallFailed("authentication", f"the API key cannot be used: {error}")
 
 
@@ -241,7 +263,12 @@ def _status_failure(status: int, message: str, retry_after: float | None) -> Cal
         408: "timeout", 409: "server_error", 413: "too_large", 429: "rate_limited", 529: "overloaded",
     }  # fmt: skip
     code: FailureCode = codes.get(status) or ("server_error" if status >= 500 else "bad_request")  # noqa: PLR2004  HTTP
-    return CallFailed(code, f"HTTP {status}: {message}", retry_after=retry_after)
+    return CallFailed(code, f"HTTP {status}: {_shown(message)}", retry_after=retry_after)
+
+
+def _shown(message: str) -> str:
+    """Words of a server, fit for a log, a page and a terminal."""
+    return visible(" ".join(message.split()))[:LONGEST_MESSAGE]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -259,16 +286,25 @@ def _json_object_in(text: str) -> str:
 
 
 def _reply(message: Message, *, text: str, outcome: Outcome, latency_ms: int) -> Reply:
+    """Whatever a server left out: the reply is paid, and has to be kept."""
+    words = (text, message.stop_reason, message.model, message._request_id)  # noqa: SLF001  the SDK's documented name
+    text, stop_reason, model, request_id = (_UNSTORABLE.sub("\ufffd", word or "") for word in words)
+    return Reply(text, outcome, stop_reason, _usage(message), model, request_id, latency_ms)
+
+
+def _usage(message: Message) -> Usage:
     used = message.usage
-    written = used.cache_creation
-    hour = written.ephemeral_1h_input_tokens if written else 0
-    usage = Usage(
-        input=used.input_tokens,
-        output=used.output_tokens,
-        cache_write_5m=(used.cache_creation_input_tokens or 0) - hour,
+    hour = _count(used and used.cache_creation, "ephemeral_1h_input_tokens")
+    return Usage(
+        input=_count(used, "input_tokens"),
+        output=_count(used, "output_tokens"),
+        cache_write_5m=max(_count(used, "cache_creation_input_tokens") - hour, 0),
         cache_write_1h=hour,
-        cache_read=used.cache_read_input_tokens or 0,
+        cache_read=_count(used, "cache_read_input_tokens"),
     )
-    request_id = message._request_id or ""  # noqa: SLF001  the SDK's documented name for it
-    text = _UNSTORABLE.sub("\ufffd", text)
-    return Reply(text, outcome, message.stop_reason or "", usage, message.model, request_id, latency_ms)
+
+
+def _count(holder: object, name: str) -> int:
+    """A number of tokens; 0 where the server gives none."""
+    value = getattr(holder, name, None)
+    return value if isinstance(value, int) else 0
