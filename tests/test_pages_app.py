@@ -102,7 +102,7 @@ def test_a_crash_says_so_with_the_request_s_number_and_keeps_its_cause_to_the_lo
     assert "swordfish" not in answer.text
     assert answer.headers["x-request-id"] in answer.text
     assert answer.headers["content-security-policy"] == STRICT
-    assert [(line["event"], line["path"]) for line in logs] == [("request.crashed", "/crash")]
+    assert [(line["event"], line["endpoint"]) for line in logs] == [("request.crashed", "crash")]
     assert isinstance(logs[0]["exc_info"], RuntimeError)
 
 
