@@ -180,7 +180,14 @@ def test_counts_stop_where_nobody_reads_on(session: Session, monkeypatch: pytest
     for number in range(4):
         _row(session, f"T{number}")
     _row(session, "failed", review_state="done", outcome="fail")
-    assert tickets.counts(session) == {"escalate": 0, "fail": 1, "parked": 0, "waiting": 0, "pass": 0, "open": 3}
+    assert tickets.counts(session, now=NOW) == {
+        "escalate": 0,
+        "fail": 1,
+        "parked": 0,
+        "waiting": 0,
+        "pass": 0,
+        "open": 3,
+    }
     assert tickets.count(session, Filters(q="vpn"), now=NOW) == 3
 
 
@@ -242,7 +249,9 @@ def test_no_page_reads_a_whole_table(session: Session) -> None:
         tickets.page(session, Filters(queue="Queue 3"), now=NOW, after=after)
         tickets.page(session, Filters(source="helpdesk"), now=NOW)
         tickets.page(session, Filters(q="inc 17711"), now=NOW)
-        tickets.counts(session)
+        tickets.page(session, Filters(q="no such word", verdict="pass"), now=NOW, after=after)
+        tickets.count(session, Filters(q="subject", source="helpdesk"), now=NOW)
+        tickets.counts(session, now=NOW)
         tickets.queues(session)
         operations.parked(session)
         operations.parked_count(session)

@@ -25,6 +25,7 @@ _JOBS = table("procrastinate_jobs", column("id"), column("task_name"), column("s
 _EVENTS = table(
     "procrastinate_events", column("job_id"), column("type"), column("at", DateTime(timezone=True)), schema=SCHEMA
 )
+_WORKERS = table("procrastinate_workers", column("last_heartbeat", DateTime(timezone=True)), schema=SCHEMA)
 # Bare literals take the type of the column, an enum; a bound text would not.
 _TODO, _DOING, _FAILED = (literal_column(f"'{status}'", Text) for status in ("todo", "doing", "failed"))
 
@@ -111,6 +112,11 @@ def jobs(session: Session) -> QueueRow:
     oldest = select(func.min(_JOBS.c.id)).where(_JOBS.c.status == _TODO).scalar_subquery()
     since = select(func.min(_EVENTS.c.at)).where(_EVENTS.c.job_id == oldest)
     return QueueRow(tuple(JobsRow(*row) for row in rows), session.scalar(since))
+
+
+def heartbeats(session: Session) -> tuple[datetime, ...]:
+    """The last sign of life of each worker that is known, dead ones too, newest first."""
+    return tuple(session.scalars(select(_WORKERS.c.last_heartbeat).order_by(_WORKERS.c.last_heartbeat.desc())))
 
 
 def reviews(session: Session) -> ReviewsRow:

@@ -58,7 +58,7 @@ def _list(view: View, filters: Filters, *, after: str, context: Context | None) 
         "page": tickets.page(view.session, filters, now=view.now, after=Cursor.read(after) if after else None),
         "filters": filters,
         "after": after,
-        "counts": tickets.counts(view.session) if plain else {},
+        "counts": tickets.counts(view.session, now=view.now) if plain else {},
         "found": None if plain else tickets.count(view.session, filters, now=view.now),
         "most": tickets.MOST_COUNTED,
         "rules": {rule.id: rule.title for rule in context.rules} if context else {},
