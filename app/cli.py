@@ -10,6 +10,7 @@ import typer
 
 from app.commands.connections import connection_app
 from app.commands.context import context_app
+from app.commands.doctor import doctor
 from app.commands.importing import import_
 from app.commands.local_model import command as local_model
 from app.commands.reviewing import review
@@ -46,6 +47,7 @@ root.command(hidden=True)(prepare)
 root.command("local-model", hidden=True)(local_model)
 root.command("import")(import_)
 root.command()(review)
+root.command()(doctor)
 root.add_typer(context_app, name="context")
 root.add_typer(connection_app, name="connection")
 root.add_typer(db_app, name="db")

@@ -83,6 +83,11 @@ def read_state(home: Path) -> LocalState:
     return LocalState(detail=said.detail if said.state == "failed" else "")
 
 
+def weights_file(settings: Settings) -> Path:
+    """Where the weights are, or will be."""
+    return settings.local_model_path or _folder(settings.data_dir) / weights.DEMONSTRATION.file
+
+
 def log_file(home: Path) -> Path:
     """What llama.cpp and pip print: errors, never a ticket."""
     folder = _folder(home)
