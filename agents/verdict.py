@@ -79,7 +79,7 @@ def decide(findings: Sequence[Finding], rubric: Rubric, *, escalations: Sequence
     by_id = {finding.criterion: finding for finding in findings}
     critical = [by_id[c.id] for c in rubric.criteria if c.critical and c.id in by_id]
     if failed := [f for f in critical if f.result == "not_met"]:
-        return Verdict("fail", value, tuple(f"critical: {rubric[f.criterion].title} not met" for f in failed))
+        return Verdict("fail", value, tuple(f"critical, not met: {rubric[f.criterion].title}" for f in failed))
     if unscored := [f for f in critical if f.result == "unscored"]:
         return Verdict("escalate", value, tuple(_unscored(f, rubric[f.criterion], critical=True) for f in unscored))
     if value is None:

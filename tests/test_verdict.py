@@ -75,7 +75,7 @@ def test_an_escalation_comes_before_everything() -> None:
 def test_critical_not_met_fails_whatever_the_score_and_whatever_is_unscored() -> None:
     verdict = decide(found(crit="not_met", big="met", mid="met", small="met"), FOUR)
     assert (verdict.outcome, verdict.score) == ("fail", 90.0)
-    assert verdict.reasons == ("critical: Crit not met",)
+    assert verdict.reasons == ("critical, not met: Crit",)
     assert decide(found(crit="not_met", big="unscored", mid="met", small="met"), FOUR).outcome == "fail"
 
 
