@@ -106,6 +106,10 @@ class Gateway:
         self._facts: dict[str, ModelFacts] = {}
         self._mode: Mode = endpoint.mode
 
+    def close(self) -> None:
+        """Its connections are closed; it can ask nothing more."""
+        self._client.close()
+
     @property
     def mode(self) -> Mode:
         return self._mode

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,14 +26,18 @@ LONGEST_RETRY_AFTER = 120.0  # seconds; a server that asks for more is tried aga
 WARM_SECONDS = 240.0  # a vendor's cache lives 300 s from its last use
 
 
+class NotSent(CallFailed):
+    """No attempt was made: an earlier failure rules it out, or the server asked to be left alone for minutes."""
+
+
 class Store(Protocol):
     """Where replies are kept: `runs` in the service, a journal file for `review FILE`."""
 
     def find(self, question: Question) -> Reply | None:
         """The reply that was paid for this very question before, if any."""
 
-    def keep(self, question: Question, reply: Reply) -> None:
-        """The reply is durable when this returns."""
+    def keep(self, question: Question, reply: Reply) -> Reply:
+        """The reply is durable when this returns; what is returned counts, which may be one that came before it."""
 
     def failed(self, question: Question, failure: CallFailed) -> None:
         """An attempt that brought no reply is on record; it may have been billed."""
@@ -48,19 +52,36 @@ class Asked:
 class Pace:
     """How many calls are in flight, and when the next may start. After an error that stops all, none does."""
 
-    def __init__(self, *, concurrency: int, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, *, concurrency: int) -> None:
         self._slots = threading.BoundedSemaphore(concurrency)
-        self._sleep = sleep
+        self._lock = threading.Lock()
         self._resume_at = 0.0
         self._stopped: CallFailed | None = None
+        self._ended = threading.Event()  # set with _stopped; wakes who waits
 
-    def attempt(self, call: Callable[[], Reply], *, on_failure: Callable[[CallFailed], None]) -> Reply:
-        """Calls until there is a reply, at most TRIES times, waiting as the server asks. Raises the last CallFailed."""
+    def stop(self, why: CallFailed) -> None:
+        """No further call starts; those in flight may end."""
+        self._stopped = why
+        self._ended.set()
+
+    def attempt(
+        self,
+        call: Callable[[], Reply],
+        *,
+        around: Callable[[], AbstractContextManager[None]],
+        on_failure: Callable[[CallFailed], None],
+    ) -> Reply:
+        """Calls until there is a reply, at most TRIES times, waiting as the server asks. Raises the last CallFailed.
+
+        `around` holds each call but no wait between calls, in which others may try.
+        """
         tries = 0
         while True:
             try:
-                with self._slots:
+                with around(), self._slots:
                     return self._called(call)
+            except NotSent:
+                raise
             except CallFailed as failure:
                 tries += 1
                 on_failure(failure)
@@ -73,27 +94,26 @@ class Pace:
             return call()
         except CallFailed as failure:
             if failure.stops_all:
-                self._stopped = failure
+                self.stop(failure)
             raise
 
     def _wait_for_turn(self) -> None:
+        while (pause := self._resume_at - time.monotonic()) > 0 and self._stopped is None:
+            if pause > LONGEST_RETRY_AFTER:
+                raise NotSent("rate_limited", f"the server asked for no call within {pause:.0f} s", retry_after=pause)
+            self._ended.wait(pause)
         if self._stopped is not None:
-            raise self._stopped
-        while (pause := self._resume_at - time.monotonic()) > 0:
-            self._sleep(pause)
+            raise NotSent(self._stopped.code, str(self._stopped))
 
     def _after(self, failure: CallFailed, tries: int) -> None:
-        if failure.permanent or tries >= TRIES:
+        if failure.retry_after is not None:
+            # The limit is the key's, so every thread waits, not only the one that was told.
+            with self._lock:
+                self._resume_at = max(self._resume_at, time.monotonic() + failure.retry_after)
+        if failure.permanent or tries >= TRIES or (failure.retry_after or 0.0) > LONGEST_RETRY_AFTER:
             raise failure
         wait = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)
-        wait *= random.uniform(0.75, 1.25)  # noqa: S311  jitter, so that threads do not come back all at once
-        if failure.retry_after is not None:
-            if failure.retry_after > LONGEST_RETRY_AFTER:
-                raise failure
-            # The limit is the key's, so every thread waits, not only the one that was told.
-            self._resume_at = max(self._resume_at, time.monotonic() + failure.retry_after)
-            return
-        self._sleep(wait)
+        self._ended.wait(wait * random.uniform(0.75, 1.25))  # noqa: S311  jitter: not all threads come back at once
 
 
 @dataclass
@@ -170,26 +190,23 @@ class Asking:
             return Asked(self._call(question, store), reused=False)
 
     def _call(self, question: Question, store: Store) -> Reply:
-        with self._turn(question):
-            reply = self._pace.attempt(
-                lambda: self._gateway.ask(question), on_failure=lambda failure: store.failed(question, failure)
-            )
-            store.keep(question, reply)
-        return reply
+        return store.keep(question, self._attempt(self._gateway.ask, question, store))
 
     def prime(self, question: Question, store: Store) -> Reply | None:
         """Warms the vendor's cache for this question's prefix; None where the endpoint keeps prefixes by itself."""
-        if self._gateway.mode == "tool":
-            return None
-        with self._gate.turn(question):
-            return self._pace.attempt(
-                lambda: self._gateway.prime(question), on_failure=lambda failure: store.failed(question, failure)
-            )
+        return None if self._gateway.mode == "tool" else self._attempt(self._gateway.prime, question, store)
 
-    @contextmanager
-    def _turn(self, question: Question) -> Iterator[None]:
-        if self._gateway.mode == "tool":
-            yield
-            return
-        with self._gate.turn(question):
-            yield
+    def stop(self) -> None:
+        """Nothing more is asked; what is in flight may end and is kept."""
+        self._pace.stop(CallFailed("connection", "stopped"))
+
+    def close(self) -> None:
+        self._gateway.close()
+
+    def _attempt(self, call: Callable[[Question], Reply], question: Question, store: Store) -> Reply:
+        warm = self._gateway.mode == "tool"
+        return self._pace.attempt(
+            lambda: call(question),
+            around=nullcontext if warm else lambda: self._gate.turn(question),
+            on_failure=lambda failure: store.failed(question, failure),
+        )

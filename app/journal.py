@@ -61,9 +61,10 @@ class Journal:
     def find(self, question: Question) -> Reply | None:
         return self._replies.get(question.key)
 
-    def keep(self, question: Question, reply: Reply) -> None:
+    def keep(self, question: Question, reply: Reply) -> Reply:
         self._write({"key": question.key, "reply": asdict(reply)})
         self._replies[question.key] = reply
+        return reply
 
     def failed(self, question: Question, failure: CallFailed) -> None:
         self.attempts_without_reply += 1

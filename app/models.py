@@ -95,7 +95,11 @@ def open_model(settings: Settings, choice: Choice, *, concurrency: int, local: l
         gateway = Gateway(endpoint(settings, choice, local_url=local.url))
         return Ready(local.model, Asking(gateway, pace=Pace(concurrency=LOCAL_CONCURRENCY)), True, LOCAL_TOKEN_LIMIT)  # noqa: FBT003
     gateway = Gateway(endpoint(settings, choice))
-    facts = gateway.look_up(choice.model)
+    try:
+        facts = gateway.look_up(choice.model)
+    except CallFailed:
+        gateway.close()
+        raise
     return Ready(choice.model, Asking(gateway, pace=Pace(concurrency=concurrency)), False, _token_limit(facts))  # noqa: FBT003
 
 

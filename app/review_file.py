@@ -177,7 +177,6 @@ class Reviewer:
     store: Store
     nonce_for: NonceFor
     today: date  # chooses the price
-    stop: threading.Event = field(default_factory=threading.Event)
 
     def review(self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None) -> Report:
         """Raises ReviewError where no call can succeed (key, billing, model); replies so far are kept."""
@@ -185,15 +184,16 @@ class Reviewer:
         revisions = [revise(ticket) for ticket in batch.tickets]
         seconds = self._second_budget(revisions)
 
-        def one(revision: Revision) -> Reviewed:
-            with self._ending_all():
-                reviewed = self._review(revision, supplied=supplied, seconds=seconds)
-            on_done()
-            return reviewed
-
         started = time.monotonic()
         threads = concurrency * TICKETS_PER_CALL
-        with ThreadPoolExecutor(threads, thread_name_prefix="review") as pool, self._ending_all():
+        with ThreadPoolExecutor(threads, thread_name_prefix="review") as pool, self._ending_all(pool):
+
+            def one(revision: Revision) -> Reviewed:
+                with self._ending_all(pool):
+                    reviewed = self._review(revision, supplied=supplied, seconds=seconds)
+                on_done()
+                return reviewed
+
             priming = self._prime(pool, revisions)
             reviewed = tuple(pool.map(one, revisions))
         return Report(
@@ -207,15 +207,16 @@ class Reviewer:
         )
 
     @contextmanager
-    def _ending_all(self) -> Iterator[None]:
+    def _ending_all(self, pool: ThreadPoolExecutor) -> Iterator[None]:
         """Whatever ends this ends the others: no call is paid whose reply nobody reads, or the disk cannot keep."""
         try:
             yield
-        except KeyboardInterrupt:
-            self.stop.set()
-            raise ReviewError(f"stopped. {KEPT}") from None
-        except BaseException:
-            self.stop.set()
+        except BaseException as end:
+            if self.ready is not None:
+                self.ready.asking.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(end, KeyboardInterrupt):
+                raise ReviewError(f"stopped. {KEPT}") from None
             raise
 
     def _second_budget(self, revisions: Sequence[Revision]) -> _SecondBudget:
@@ -276,8 +277,6 @@ class Reviewer:
         """The model, with every reply of one ticket booked on the first or the second run."""
 
         def ask(question: Question) -> Reply:
-            if self.stop.is_set():
-                raise CallFailed("connection", "stopped")
             asked = ready.asking.ask(question, self.store)
             spending = second if question.purpose in SECOND_PURPOSES else first
             spending.add(asked.reply, reused=asked.reused, price=self._price(ready, asked.reply))

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agents.prices import cost
 from agents.question import Outcome, Question, Reply, Usage
 from app.db import transaction
+from app.errors import DatabaseUnavailable
 from app.tables import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
+    from sqlalchemy.orm import Session
+
     from agents.gateway import CallFailed
 
 log = structlog.get_logger()
 
 DUPLICATE = "duplicate"  # outcome of a paid reply that another worker had recorded first
+KEEP_AGAIN = (
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    15.0,
+    30.0,
+)  # seconds: a database that restarts is back by then, and the reply is paid
 
 
 class RunStore:
@@ -44,10 +57,19 @@ class RunStore:
 
     def find(self, question: Question) -> Reply | None:
         with transaction(self._engine) as session:
-            run = session.scalar(select(Run).where(Run.reply_key == question.key, Run.replied, Run.reply.is_not(None)))
-            return None if run is None else _reply(run)
+            return _found(session, question.key)
 
-    def keep(self, question: Question, reply: Reply) -> None:
+    def keep(self, question: Question, reply: Reply) -> Reply:
+        """Recorded also where the database is away for a moment."""
+        for seconds in KEEP_AGAIN:
+            try:
+                return self._keep(question, reply)
+            except (DatabaseUnavailable, PoolTimeout):
+                log.warning("model.reply_not_kept_yet", agent=question.agent, again_in_seconds=seconds)
+                time.sleep(seconds)
+        return self._keep(question, reply)
+
+    def _keep(self, question: Question, reply: Reply) -> Reply:
         row = {
             **self._asked(question),
             **_answered(reply),
@@ -56,9 +78,14 @@ class RunStore:
         }
         with transaction(self._engine) as session:
             statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
-            if session.scalar(statement) is None:
-                # Two workers asked the same at the same moment: both were billed, the first one's answer counts.
+            if session.scalar(statement) is not None:
+                return reply
+            # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
+            # our own, and only the word that it had been recorded was lost.
+            first = _found(session, question.key)
+            if first != reply:
                 session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
+            return first or reply
 
     def failed(self, question: Question, failure: CallFailed) -> None:
         row = {**self._asked(question), "replied": False, "outcome": failure.code, "cost_usd": None}
@@ -79,6 +106,11 @@ class RunStore:
 
     def _cost(self, model: str, usage: Usage) -> Decimal | None:
         return Decimal(0) if self._demonstration else cost(model, usage, on=self._today())
+
+
+def _found(session: Session, key: str) -> Reply | None:
+    run = session.scalar(select(Run).where(Run.reply_key == key, Run.reply.is_not(None)))
+    return None if run is None else _reply(run)
 
 
 def _answered(reply: Reply) -> dict[str, Any]:

@@ -241,7 +241,7 @@ class Run(Base):
     latency_ms: Mapped[int] = mapped_column(server_default=text("0"))
     recorded_at: Mapped[datetime] = _now()
     __table_args__ = (
-        Index("uq_runs_reply_key", "reply_key", unique=True, postgresql_where=text("replied")),
+        Index("uq_runs_reply_key", "reply_key", unique=True, postgresql_where=text("reply is not null")),
         Index(None, "revision_id"),
         Index(None, "recorded_at"),
     )
@@ -295,6 +295,7 @@ class Verdict(Base):
         UniqueConstraint("revision_id", "context_version", "engine_version", "panel"),
         _one_of("outcome", "pass", "fail", "escalate"),
         Index(None, "recorded_at"),
+        Index("ix_verdicts_no_model", "id", postgresql_where=text("panel = 'none'")),  # a later model takes them up
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from typing_extensions import override
 
 from agents import qc
 from agents.gateway import CallFailed, Endpoint, Gateway
@@ -33,8 +34,8 @@ class Memory:
     def find(self, question: Question) -> Reply | None:
         return self.kept.get(question.key)
 
-    def keep(self, question: Question, reply: Reply) -> None:
-        self.kept[question.key] = reply
+    def keep(self, question: Question, reply: Reply) -> Reply:
+        return self.kept.setdefault(question.key, reply)
 
     def failed(self, _question: Question, failure: CallFailed) -> None:
         self.failures.append(failure.code)
@@ -118,6 +119,69 @@ def test_a_wait_of_minutes_is_left_to_a_later_job(double: Double) -> None:
     assert len(double.account.calls) == 1
 
 
+def test_while_the_server_asks_for_minutes_nothing_is_sent(double: Double) -> None:
+    memory, speaker = Memory(), asking(double)
+    double.fault(Fault("rate_limit", retry_after=LONGEST_RETRY_AFTER + 1))
+    for number in range(3):
+        with pytest.raises(CallFailed) as caught:
+            speaker.ask(question(number), memory)
+        assert caught.value.code == "rate_limited"
+    assert len(double.account.calls) == len(memory.failures) == 1
+
+
+def test_a_server_that_says_at_once_is_not_hammered(monkeypatch: pytest.MonkeyPatch, double: Double) -> None:
+    monkeypatch.setattr("app.asking.FIRST_WAIT", 0.2)
+    double.fault(Fault("rate_limit", retry_after=0, times=1))
+    started = time.monotonic()
+    asking(double).ask(question(), Memory())
+    assert time.monotonic() - started >= 0.15
+
+
+def test_an_outage_while_the_prefix_is_cold_keeps_nobody_waiting_for_the_others_tries(
+    monkeypatch: pytest.MonkeyPatch, double: Double
+) -> None:
+    monkeypatch.setattr("app.asking.FIRST_WAIT", 0.05)
+    double.fault(Fault("overloaded"))
+    memory, speaker = Memory(), asking(double)
+
+    def refused(number: int) -> str:
+        with pytest.raises(CallFailed) as caught:
+            speaker.ask(question(number), memory)
+        return caught.value.code
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(refused, range(8))) == {"overloaded"}
+    assert time.monotonic() - started < 6, "one after the other they would take 12 s"
+    assert len(memory.failures) == 8 * TRIES
+
+
+def test_stopping_wakes_who_waits_and_sends_nothing_more(double: Double) -> None:
+    memory, speaker = Memory(), asking(double)
+    double.fault(Fault("rate_limit", retry_after=60))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(speaker.ask, question(), memory)
+        while not memory.failures:
+            time.sleep(0.01)
+        speaker.stop()
+        with pytest.raises(CallFailed, match="stopped"):
+            waiting.result(timeout=5)
+    assert len(double.account.calls) == len(memory.failures) == 1
+
+
+def test_of_two_replies_the_one_on_record_counts(double: Double) -> None:
+    """Another worker was quicker: what it was told is what everybody goes by."""
+
+    class Late(Memory):
+        @override
+        def find(self, _question: Question) -> Reply | None:
+            return None
+
+    memory = Late()
+    memory.keep(question(), reply("first"))
+    assert asking(double).ask(question(), memory).reply.text == "first"
+
+
 def test_tries_are_bounded(monkeypatch: pytest.MonkeyPatch, double: Double) -> None:
     monkeypatch.setattr("app.asking.FIRST_WAIT", 0.01)
     memory = Memory()
@@ -136,6 +200,7 @@ def test_an_error_that_stops_all_is_not_burnt_through(double: Double, kind: Kind
         with pytest.raises(CallFailed):
             speaker.ask(question(number), memory)
     assert len(double.account.calls) == 1
+    assert len(memory.failures) == 1, "what was not sent is no attempt"
 
 
 def test_no_more_calls_are_in_flight_than_allowed() -> None:

@@ -43,8 +43,8 @@ class Memory:
     def find(self, question: Question) -> Reply | None:
         return self.replies.get(question.key)
 
-    def keep(self, question: Question, reply: Reply) -> None:
-        self.replies[question.key] = reply
+    def keep(self, question: Question, reply: Reply) -> Reply:
+        return self.replies.setdefault(question.key, reply)
 
     def failed(self, _question: Question, failure: CallFailed) -> None:
         self.failures.append(failure.code)

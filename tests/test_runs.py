@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from agents import qc
 from agents.gateway import CallFailed
 from agents.question import Outcome, Question, Reply, Usage
+from app.errors import DatabaseUnavailable
 from app.runs import DUPLICATE, RunStore
 from app.tables import Run
 from tests.cast import MODEL, nonce_for, reply, revision, shipped_context
@@ -145,9 +146,54 @@ def test_attempts_without_a_reply_are_rows_that_answer_nothing(store: Stores, se
     ]
 
 
-def test_a_reply_that_retention_has_taken_is_not_found_but_stays_paid(store: Stores, session: Session) -> None:
+def test_a_reply_that_retention_has_taken_is_asked_for_again_and_kept_again(store: Stores, session: Session) -> None:
+    """An intake that machines write is the same for years: each of its tickets must not be paid for."""
     store().keep(question(), reply("{}"))
     session.execute(update(Run).values(reply=None))
     session.commit()
     assert store().find(question()) is None
-    assert runs(session)[0].cost_usd == Decimal("0.000315")
+    assert store().keep(question(), reply('{"again": 1}')).text == '{"again": 1}'
+    found = store().find(question())
+    assert found is not None
+    assert found.text == '{"again": 1}'
+    assert [(run.outcome, run.cost_usd) for run in runs(session)] == [("answered", Decimal("0.000315"))] * 2
+
+
+def test_who_comes_second_goes_by_the_first_ones_answer(store: Stores) -> None:
+    store().keep(question(), reply('{"first": 1}'))
+    assert store().keep(question(), reply('{"second": 2}')).text == '{"first": 1}'
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The database is away as often as there are words left: before the reply is written, or before it is told."""
+    left: list[str] = []
+    kept = RunStore._keep  # noqa: SLF001  the step that an outage hits
+
+    def keep(self: RunStore, asked: Question, paid: Reply) -> Reply:
+        when = left.pop() if left else ""
+        if when == "before":
+            raise DatabaseUnavailable("the database cannot be reached")
+        counted = kept(self, asked, paid)
+        if when == "after":
+            raise DatabaseUnavailable("the database cannot be reached")
+        return counted
+
+    monkeypatch.setattr(RunStore, "_keep", keep)
+    monkeypatch.setattr("app.runs.KEEP_AGAIN", (0.0, 0.0))
+    return left
+
+
+@pytest.mark.parametrize("when", [["before", "before"], ["after"], ["after", "before"]])
+def test_a_paid_reply_outlives_a_database_that_restarts(
+    store: Stores, session: Session, outage: list[str], when: list[str]
+) -> None:
+    outage += when
+    assert store().keep(question(), reply("{}")).text == "{}"
+    assert [(run.outcome, run.replied) for run in runs(session)] == [("answered", True)]
+
+
+def test_a_database_that_stays_away_is_told(store: Stores, outage: list[str]) -> None:
+    outage += ["before"] * 3
+    with pytest.raises(DatabaseUnavailable):
+        store().keep(question(), reply("{}"))

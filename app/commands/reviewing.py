@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +50,8 @@ def review(
     context = review_file.read_context(settings.context_dir)
     vault = Vault.load(settings)
     ready = _open(settings, errors, concurrency=concurrency)
-    with Journal(settings.data_dir / "review-replies.jsonl", fresh=fresh) as journal:
+    opened = closing(ready.asking) if ready is not None else nullcontext()
+    with opened, Journal(settings.data_dir / "review-replies.jsonl", fresh=fresh) as journal:
         reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date())
         startup = time.monotonic() - started
         at_once = LOCAL_CONCURRENCY if ready is not None and ready.demonstration else concurrency
