@@ -143,7 +143,8 @@ def _local_model(settings: Settings, subject: str) -> Line:
 def _api_model(settings: Settings, choice: Choice, subject: str, *, now: datetime) -> Iterator[Line]:
     try:
         quick = replace(endpoint(settings, choice), timeout_seconds=LOOK_UP_SECONDS)
-        facts = Gateway(quick).look_up(choice.model)
+        with closing(Gateway(quick)) as gateway:
+            facts = gateway.look_up(choice.model)
     except CallFailed as failure:
         yield Line("problem", subject, explain(failure, choice))
         return

@@ -16,6 +16,7 @@ from psycopg import sql
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from agents.gateway import Gateway
 from app import db, embedded
 from app.settings import Settings, variable
 from app.vault import Vault
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
+
+    from agents.gateway import Endpoint
 
 SESSION = "ticketqc-session-"
 ROOM = 2 * 1024**3  # bytes; several clusters at once
@@ -49,6 +52,22 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's key or database never reaches a test."""
     for field in Settings.model_fields:
         monkeypatch.delenv(variable(field), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _connections_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A gateway may live as long as its process; one of a test ends with it, and not as a warning in another's."""
+    opened: list[Gateway] = []
+    make = Gateway.__init__
+
+    def remembered(self: Gateway, endpoint: Endpoint) -> None:
+        make(self, endpoint)
+        opened.append(self)
+
+    monkeypatch.setattr(Gateway, "__init__", remembered)
+    yield
+    for gateway in opened:
+        gateway.close()
 
 
 def _place() -> Path:
