@@ -17,9 +17,10 @@ def from_hub(wanted: Weights, target: Path, tell: Tell, *, endpoint: str | None 
     """The file is at `target`, unverified. An interrupted download is taken up again at the next start."""
     import httpx2  # noqa: PLC0415  a second with the next one, only where something is to be downloaded
     import huggingface_hub as hub  # noqa: PLC0415
+    from huggingface_hub import constants, errors  # noqa: PLC0415
 
-    hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-    hub.constants.HF_HUB_DISABLE_XET = True  # its transfers report no progress that can be followed
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    constants.HF_HUB_DISABLE_XET = True  # its transfers report no progress that can be followed
     folder = target.parent / "hub"
     tell(None, "asking the model hub")
     try:
@@ -35,7 +36,7 @@ def from_hub(wanted: Weights, target: Path, tell: Tell, *, endpoint: str | None 
             endpoint=endpoint,
             tqdm_class=_bar(wanted, tell),
         )
-    except (httpx2.HTTPError, hub.errors.FileMetadataError, hub.errors.EntryNotFoundError) as error:
+    except (httpx2.HTTPError, errors.FileMetadataError, errors.EntryNotFoundError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise Unavailable("the model hub cannot be reached or does not have it") from error
     except OSError:
