@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from agents.prompt import visible
 from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ FAILURES: Mapping[Outcome, Code] = {
     "unusable": "invalid_answer",
 }
 _REPAIR: Mapping[Purpose, Purpose] = {"review": "repair", "second": "second_repair"}
-LONGEST_PLACE = 80  # characters of where a mistake is: the names there are the model's own
+LONGEST_PLACE = 80  # characters of where a mistake is
+# Names there may be the model's own, and so the ticket's: outside the fence no sentence of theirs is repeated.
+_NAME = re.compile(r"\w{1,40}", re.ASCII)
 
 
 class InvalidAnswer(ValueError):  # noqa: N818  it names what went wrong
@@ -60,7 +62,8 @@ def parse(text: str, shape: type[Shape]) -> Shape:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
-    where = visible(".".join(str(part) for part in first["loc"]))[:LONGEST_PLACE] or "the answer"
+    parts = (str(part) for part in first["loc"])
+    where = ".".join(part if _NAME.fullmatch(part) else "?" for part in parts)[:LONGEST_PLACE] or "the answer"
     return f"{where}: {first['msg']}"
 
 
@@ -79,7 +82,7 @@ def _repaired(
     ask: Ask, question: Question, read: Callable[[str], T], *, reply: Reply, mistake: InvalidAnswer
 ) -> T | Failed:
     remark = f"That answer cannot be used: {mistake}. Give the whole answer again, in the form that was asked for."
-    turns = (*question.turns, Turn("assistant", reply.text or "(nothing)"), Turn("user", remark))
+    turns = (*question.turns, Turn("assistant", reply.text.strip() or "(nothing)"), Turn("user", remark))
     second = ask(replace(question, purpose=_REPAIR[question.purpose], turns=turns))
     if second.outcome != "answered":
         return _failed(second)

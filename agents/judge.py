@@ -19,16 +19,16 @@ from agents.answer import Failed
 from agents.checks import run_checks
 from agents.observation import Observation
 from agents.prompt import fenced
+from agents.qc import Qc
 from agents.tokens import token_estimate
 from agents.triage import RuleHit, Triage
-from agents.verdict import Finding, Verdict, decide, score
+from agents.verdict import Finding, Verdict, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agents.context import Context, Rubric
-    from agents.qc import Qc
-    from agents.question import Ask, NonceFor
+    from agents.question import Ask, NonceFor, Purpose
     from agents.ticket import Revision
 
 ENGINE_VERSION = 1  # raise it when prompt, checks or verdict code change what a verdict can be
@@ -79,7 +79,8 @@ def judge(
     observations: tuple[Observation, ...] = ()
     if triage is None:
         triage, observations = _triaged(revision, context, panel)
-    return _judged(revision, context, checked=checked, panel=panel, triage=triage, observations=observations)
+    judgement = _Judging(revision, context, panel, checked, triage).judgement()
+    return replace(judgement, observations=(*observations, *judgement.observations))
 
 
 def too_long(revision: Revision, limit: int) -> str:
@@ -95,37 +96,54 @@ def _triaged(revision: Revision, context: Context, panel: Panel) -> tuple[Triage
     return (None if isinstance(answer, Failed) else answer), observations
 
 
-def _judged(  # noqa: PLR0913  the state of the flow after triage
-    revision: Revision,
-    context: Context,
-    *,
-    checked: tuple[Finding, ...],
-    panel: Panel,
-    triage: Triage | None,
-    observations: tuple[Observation, ...],
-) -> Judgement:
-    rubric = context.rubric
-    answer, seen = qc_agent.qc(
-        revision, context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for, triage=triage
-    )
-    observations += seen
-    if isinstance(answer, Failed):
-        return replace(_unjudged(checked, context, answer.detail, triage=triage), observations=observations)
-    rules = _rules(triage, answer)
-    findings = settle(answer.findings, checked, rubric)
-    second = _deserves_second(revision, findings, answer.findings, rubric) and panel.allow_second()
-    if second:
-        findings, more = _agreed(revision, context, panel, triage=triage, first=answer, checked=checked)
-        observations += more
-    return Judgement(
-        verdict=decide(findings, rubric, escalations=_escalations(rules, context)),
-        findings=findings,
-        triage=triage,
-        observations=observations,
-        rules=rules,
-        missed_by_triage=frozenset(answer.missed_rules),
-        second_run=second,
-    )
+@dataclass(frozen=True)
+class _Judging:
+    """The flow from QC on."""
+
+    revision: Revision
+    context: Context
+    panel: Panel
+    checked: tuple[Finding, ...]
+    triage: Triage | None
+
+    def judgement(self) -> Judgement:
+        answer, seen = self._qc("review")
+        if isinstance(answer, Failed):
+            unjudged = _unjudged(self.checked, self.context, answer.detail, triage=self.triage)
+            return replace(unjudged, observations=seen)
+        first = self._concluded(answer, seen)
+        if not (_deserves_second(self.revision, first, self.context.rubric) and self.panel.allow_second()):
+            return first
+        second, seen_again = self._qc("second")
+        if isinstance(second, Failed):
+            return replace(first, observations=(*seen, *seen_again), second_run=True)
+        agreed, unstable = _agreed(answer, second)
+        return replace(self._concluded(agreed, (*seen, *seen_again, *unstable)), second_run=True)
+
+    def _qc(self, purpose: Purpose) -> tuple[Qc | Failed, tuple[Observation, ...]]:
+        ask, model, nonce_for = self.panel.ask, self.panel.model, self.panel.nonce_for
+        return qc_agent.qc(
+            self.revision,
+            self.context,
+            ask=ask,
+            model=model,
+            nonce_for=nonce_for,
+            triage=self.triage,
+            purpose=purpose,
+        )
+
+    def _concluded(self, answer: Qc, observations: tuple[Observation, ...]) -> Judgement:
+        findings = settle(answer.findings, self.checked, self.context.rubric)
+        of_triage = self.triage.rules if self.triage else ()
+        rules = (*of_triage, *(RuleHit(rule, evidence) for rule, evidence in answer.missed_rules.items()))
+        return Judgement(
+            verdict=decide(findings, self.context.rubric, escalations=_escalations(rules, self.context)),
+            findings=findings,
+            triage=self.triage,
+            observations=observations,
+            rules=rules,
+            missed_by_triage=frozenset(answer.missed_rules),
+        )
 
 
 def _unjudged(
@@ -149,63 +167,40 @@ def settle(judged: tuple[Finding, ...], checked: tuple[Finding, ...], rubric: Ru
     return tuple(results[criterion.id] for criterion in rubric.criteria)
 
 
-def _rules(triage: Triage | None, answer: Qc) -> tuple[RuleHit, ...]:
-    found = {hit.rule: hit for hit in (triage.rules if triage else ())}
-    for rule, evidence in answer.missed_rules.items():
-        found.setdefault(rule, RuleHit(rule, evidence))
-    return tuple(found.values())
-
-
 def _escalations(rules: tuple[RuleHit, ...], context: Context) -> list[str]:
     titles = {rule.id: rule.title for rule in context.rules}
     return [f"escalation rule: {titles[hit.rule]} (line {hit.evidence.line})" for hit in rules if hit.rule in titles]
 
 
-def _deserves_second(
-    revision: Revision, findings: tuple[Finding, ...], said: tuple[Finding, ...], rubric: Rubric
-) -> bool:
-    """Near the mark, a critical criterion not fully met by the model's word alone, or a fixed sample of tickets."""
-    model_alone = {finding.criterion for finding in said} & {f.criterion for f in findings if f.kind == "judged"}
-    critical = any(
-        rubric[f.criterion].critical and f.result in {"partly", "not_met"}
-        for f in findings
-        if f.criterion in model_alone
-    )
-    value = score(findings, rubric)
+def _deserves_second(revision: Revision, first: Judgement, rubric: Rubric) -> bool:
+    """Near the mark, or a critical criterion not fully met by the model's word alone; and a fixed sample of tickets.
+
+    Not where nothing that a second run says could change the verdict: it only takes scores away, so what goes to a
+    person stays there, and so does the fail of a critical check.
+    """
+    if int(revision.hash[:8], 16) % SAMPLED_SHARE == 0:
+        return True
+    critical = [f for f in first.findings if rubric[f.criterion].critical]
+    if first.verdict.outcome == "escalate" or any(f.kind == "checked" and f.result == "not_met" for f in critical):
+        return False
+    value = first.verdict.score
     near = value is not None and abs(value - rubric.pass_mark) <= NEAR_THE_MARK
-    sampled = int(revision.hash[:8], 16) % SAMPLED_SHARE == 0
-    return critical or near or sampled
+    return near or any(f.kind == "judged" and f.result in {"partly", "not_met"} for f in critical)
 
 
-def _agreed(  # noqa: PLR0913  the state of the flow after the first run
-    revision: Revision,
-    context: Context,
-    panel: Panel,
-    *,
-    triage: Triage | None,
-    first: Qc,
-    checked: tuple[Finding, ...],
-) -> tuple[tuple[Finding, ...], tuple[Observation, ...]]:
-    """Findings on which two runs agree; where they do not, the criterion is unscored and the agent was unstable."""
-    answer, seen = qc_agent.qc(
-        revision,
-        context,
-        ask=panel.ask,
-        model=panel.model,
-        nonce_for=panel.nonce_for,
-        triage=triage,
-        purpose="second",
-    )
-    if isinstance(answer, Failed):
-        return settle(first.findings, checked, context.rubric), seen
-    second = {finding.criterion: finding for finding in answer.findings}
-    merged = tuple(_merge(finding, second[finding.criterion]) for finding in first.findings)
+def _agreed(first: Qc, second: Qc) -> tuple[Qc, tuple[Observation, ...]]:
+    """What two runs agree on; where they do not, the criterion is unscored and the agent was unstable.
+
+    An escalation rule that either of them shows applies.
+    """
+    again = {finding.criterion: finding for finding in second.findings}
+    merged = tuple(_merge(finding, again[finding.criterion]) for finding in first.findings)
     unstable = tuple(
         Observation("validator", "qc", "unstable", finding.criterion)
         for finding, before in zip(merged, first.findings, strict=True)
         if finding.result == "unscored" != before.result
     )
-    return settle(merged, checked, context.rubric), (*seen, *unstable)
+    return Qc(merged, {**second.missed_rules, **first.missed_rules}), unstable
 
 
 def _merge(first: Finding, second: Finding) -> Finding:

@@ -22,7 +22,7 @@ from agents.verdict import Evidence, Finding, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agents.context import Context, Criterion, Rubric
+    from agents.context import Context, Criterion
     from agents.ticket import Line, Revision
 
 MAX_TOKENS = 1_500  # an answer is about 350; more than this is rambling
@@ -45,7 +45,7 @@ usually []. Be brief."""
 
 @dataclass(frozen=True)
 class Qc:
-    """QC's verified answer: findings in the rubric's order, and the escalation rules it says triage missed."""
+    """QC's verified answer: findings in the rubric's order, and the escalation rules that only it says apply."""
 
     findings: tuple[Finding, ...]
     missed_rules: Mapping[str, Evidence]
@@ -151,7 +151,7 @@ def qc(  # noqa: PLR0913  what is asked has these parts
     answer = answered(ask, asked, partial(_read, context=context))
     if isinstance(answer, Failed):
         return answer, (Observation("validator", "qc", answer.code),)
-    return _verified(answer, revision, context.rubric)
+    return _verified(answer, revision, context, triage)
 
 
 def _read(text: str, *, context: Context) -> _Answer:
@@ -166,31 +166,54 @@ def _read(text: str, *, context: Context) -> _Answer:
     return answer
 
 
-def _verified(answer: _Answer, revision: Revision, rubric: Rubric) -> tuple[Qc, tuple[Observation, ...]]:
-    findings = tuple(_finding(c, answer.findings[c.id], revision.lines) for c in rubric.judged)
+def _verified(
+    answer: _Answer, revision: Revision, context: Context, triage: Triage | None
+) -> tuple[Qc, tuple[Observation, ...]]:
+    findings = tuple(_finding(c, answer.findings[c.id], revision.lines) for c in context.rubric.judged)
     void = tuple(
         Observation("validator", "qc", "quote_not_found", finding.criterion)
         for finding in findings
         if finding.evidence_status == "void"
     )
-    remarks = [(remark, verify(revision.lines, line=remark.line, quote=remark.quote)) for remark in answer.triage]
-    seen = tuple(_about_triage(r, e) for r, e in remarks if not _shows_only_in_thread(r, e, revision))
-    missed = {r.subject: e for r, e in remarks if r.code == "missed_escalation" and e is not None}
-    return Qc(findings, missed), (*void, *seen)
+    missed: dict[str, Evidence] = {}
+    observations = list(void)
+    for remark in answer.triage:
+        evidence = verify(revision.lines, line=remark.line, quote=remark.quote)
+        if (mistake := _mistake(remark, evidence, context)) is not None:
+            observations.append(Observation("validator", "qc", mistake, f"triage.{remark.subject}"))
+        elif evidence is not None and not _said_by(triage, remark):
+            if remark.code == "missed_escalation":
+                missed.setdefault(remark.subject, evidence)
+            if triage is not None and not _shows_only_in_thread(remark, evidence, revision):
+                observations.append(Observation("qc", "triage", remark.code, remark.subject, (evidence,)))
+    return Qc(findings, missed), tuple(observations)
 
 
-def _shows_only_in_thread(remark: _TriageRemark, evidence: Evidence | None, revision: Revision) -> bool:
+def _mistake(remark: _TriageRemark, evidence: Evidence | None, context: Context) -> Code | None:
+    """What is wrong with a remark itself; such a failure is QC's own."""
+    fitting = {
+        "missed_information": INTAKE_FIELDS,
+        "wrong_category": ("category",),
+        "wrong_priority": ("priority",),
+        "missed_escalation": tuple(rule.id for rule in context.rules),
+    }
+    if remark.subject not in fitting[remark.code]:
+        return "invalid_answer"
+    return "quote_not_found" if evidence is None else None
+
+
+def _said_by(triage: Triage | None, remark: _TriageRemark) -> bool:
+    """True where triage did say what the remark calls missed."""
+    if triage is None:
+        return False
+    if remark.code == "missed_information":
+        return triage.fields[remark.subject].state == "missing"
+    return remark.code == "missed_escalation" and any(hit.rule == remark.subject for hit in triage.rules)
+
+
+def _shows_only_in_thread(remark: _TriageRemark, evidence: Evidence, revision: Revision) -> bool:
     """A rule that applies by what came later is no failure of triage, which never sees the thread."""
-    late = evidence is not None and evidence.line > len(revision.intake_lines)
-    return remark.code == "missed_escalation" and late
-
-
-def _about_triage(remark: _TriageRemark, evidence: Evidence | None) -> Observation:
-    """QC's word about triage; where its own quote is not there, the failure is QC's."""
-    if evidence is None:
-        return Observation("validator", "qc", "quote_not_found", f"triage.{remark.subject}")
-    code: Code = remark.code
-    return Observation("qc", "triage", code, remark.subject, (evidence,))
+    return remark.code == "missed_escalation" and evidence.line > len(revision.intake_lines)
 
 
 def _finding(criterion: Criterion, said: _Finding, lines: Sequence[Line]) -> Finding:

@@ -133,16 +133,18 @@ def _read(text: str, *, context: Context) -> _Answer:
     for name, allowed in known.items():
         if getattr(answer, name) not in allowed:
             raise InvalidAnswer(f"{name} must be one of {', '.join(allowed)}")
-    rules = {rule.id for rule in context.rules}
-    if unknown := [hit.rule for hit in answer.rules if hit.rule not in rules]:
-        raise InvalidAnswer(f"there is no escalation rule {unknown[0][:60]!r}")
+    rules = [rule.id for rule in context.rules]
+    if any(hit.rule not in rules for hit in answer.rules):
+        raise InvalidAnswer(f"rules: rule must be one of {', '.join(rules)}")
     return answer
 
 
 def _verified(answer: _Answer, revision: Revision) -> tuple[Triage, tuple[Observation, ...]]:
     fields = {name: _field(getattr(answer, name), revision) for name in INTAKE_FIELDS}
     missed = [name for name, state in fields.items() if state.state == "unscored"]
-    found = {hit.rule: verify(revision.intake_lines, line=hit.line, quote=hit.quote) for hit in answer.rules}
+    found: dict[str, Evidence | None] = {}
+    for hit in answer.rules:  # a rule may be named twice: one quote that is there is enough
+        found[hit.rule] = found.get(hit.rule) or verify(revision.intake_lines, line=hit.line, quote=hit.quote)
     missed += [rule for rule, evidence in found.items() if evidence is None]
     result = Triage(
         category=answer.category,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,11 +13,9 @@ from agents.ticket import OPTIONAL_FIELDS
 from tests.cast import MODEL, TRIAGED, Model, judged, nonce_for, reply, revision, said, shipped_context
 
 if TYPE_CHECKING:
-    from agents.verdict import Finding
-
-if TYPE_CHECKING:
     from agents.question import Outcome
     from agents.ticket import Revision
+    from agents.verdict import Finding
 
 EVERYTHING = frozenset(OPTIONAL_FIELDS)
 
@@ -214,3 +212,87 @@ def test_a_second_run_is_made_only_where_it_is_allowed() -> None:
 def test_no_reply_at_all_is_the_callers_business() -> None:
     with pytest.raises(CallFailed):
         run(Model(qc=CallFailed("overloaded", "HTTP 529")))
+
+
+PARTLY = judged(work_performed=said("partly", line=9, quote="watched the tunnel for 30 minutes"))
+RULE = shipped_context().rules[0].id
+SHOWN = {"line": 8, "quote": "cannot work from home"}
+
+
+def remarked(*remarks: dict[str, Any]) -> str:
+    return json.dumps({**json.loads(judged()), "triage": remarks})
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        (Model(triage=json.dumps({**TRIAGED, "rules": [{"rule": RULE, **SHOWN}]}), qc=PARTLY), {}),
+        (Model(qc=judged(work_performed=said("partly", line=9), root_cause=said("absent"))), {}),
+        (Model(qc=PARTLY), {"description": "My password: Tr0ub4dor&3xyz does not work on the VPN"}),
+    ],
+    ids=["an escalation rule", "a critical criterion unscored", "the fail of a critical check"],
+)
+def test_no_second_run_where_it_could_change_nothing(model: Model, changes: dict[str, Any]) -> None:
+    judgement = run(model, ticket=revision(**changes), allow_second=True)
+    assert not judgement.second_run
+    assert judgement.verdict.outcome in {"escalate", "fail"}
+
+
+def test_an_escalation_rule_that_only_the_second_run_shows_applies() -> None:
+    again = json.loads(PARTLY) | {"triage": [{"code": "missed_escalation", "subject": RULE, **SHOWN}]}
+    judgement = run(Model(qc=[PARTLY, json.dumps(again)]), allow_second=True)
+    assert judgement.second_run
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.missed_by_triage == {RULE}
+
+
+def test_a_second_run_that_fails_leaves_the_first_as_it_was() -> None:
+    judgement = run(Model(qc=[PARTLY, reply("", outcome="refused")]), allow_second=True)
+    assert judgement.second_run
+    assert finding(judgement, "work_performed").result == "partly"
+    assert [(o.agent, o.code) for o in judgement.observations] == [("qc", "refusal")]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_rule_named_twice_one_quote_that_is_there_is_enough(order: int) -> None:
+    hits = [{"rule": RULE, **SHOWN}, {"rule": RULE, "line": 8, "quote": "our data was stolen yesterday"}][::order]
+    judgement = run(Model(triage=json.dumps({**TRIAGED, "rules": hits})))
+    assert [hit.rule for hit in judgement.rules] == [RULE]
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.observations == ()
+
+
+def test_what_triage_did_say_it_did_not_miss() -> None:
+    """QC may not blame triage for a rule that it named, or for a field that it called missing."""
+    triage = json.dumps({**TRIAGED, "rules": [{"rule": RULE, **SHOWN}]})
+    remarks = [{"code": "missed_escalation", "subject": RULE}, {"code": "missed_information", "subject": "contact"}]
+    judgement = run(Model(triage=triage, qc=remarked(*({**remark, **SHOWN} for remark in remarks))))
+    assert judgement.observations == ()
+    assert judgement.missed_by_triage == frozenset()
+    assert [hit.rule for hit in judgement.rules] == [RULE]
+
+
+@pytest.mark.parametrize(
+    ("code", "subject"),
+    [
+        ("missed_escalation", "impact"),
+        ("missed_escalation", "category"),
+        ("wrong_category", RULE),
+        ("wrong_priority", "contact"),
+    ],
+)
+def test_a_remark_whose_subject_does_not_fit_is_the_failure_of_qc(code: str, subject: str) -> None:
+    judgement = run(Model(qc=remarked({"code": code, "subject": subject, **SHOWN})))
+    assert judgement.verdict.outcome == "pass"
+    assert judgement.rules == ()
+    assert [(o.observer, o.agent, o.code, o.subject) for o in judgement.observations] == [
+        ("validator", "qc", "invalid_answer", f"triage.{subject}")
+    ]
+
+
+def test_a_triage_that_gave_no_answer_missed_nothing_but_a_rule_applies() -> None:
+    remarks = [{"code": "missed_escalation", "subject": RULE}, {"code": "missed_information", "subject": "impact"}]
+    qc = remarked(*({**remark, **SHOWN} for remark in remarks))
+    judgement = run(Model(triage=reply("", outcome="refused"), qc=qc))
+    assert judgement.verdict.outcome == "escalate"
+    assert [(o.agent, o.code) for o in judgement.observations] == [("triage", "refusal")]
