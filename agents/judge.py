@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agents.question import Ask, NonceFor, Purpose
     from agents.ticket import Revision
 
-ENGINE_VERSION = 1  # raise it when prompt, checks or verdict code change what a verdict can be
+ENGINE_VERSION = 1  # raise it when prompt, checks or verdict code change what a verdict can be; a test knows the prompts
 TOKEN_LIMIT = 30_000  # of one rendered ticket; beyond it checks run and a person decides
 LOCAL_TOKEN_LIMIT = 8_000
 NEAR_THE_MARK = 5.0  # points
