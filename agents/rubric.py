@@ -6,13 +6,14 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from agents.documents import Bullet, Document, Item, Problem, Setting, bullets, resolved
-from agents.verdict import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Kind = Literal["judged", "checked"]
 
 DEFAULT_PASS_MARK = 80.0
 RESULTS = ("met", "partly", "not met", "not applicable")

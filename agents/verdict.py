@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agents.context import Criterion, Rubric
+    from agents.rubric import Criterion, Kind, Rubric
 
 Result = Literal["met", "partly", "not_met", "not_applicable", "unscored"]
-Kind = Literal["judged", "checked"]
 EvidenceStatus = Literal["verified", "absent", "void"]
 Outcome = Literal["pass", "fail", "escalate"]
 

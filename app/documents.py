@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agents.context import Rubric
-    from agents.verdict import EvidenceStatus, Kind, Result
+    from agents.rubric import Kind
+    from agents.verdict import EvidenceStatus, Result
 
 VERSION = 1
 

@@ -16,7 +16,8 @@ from agents.ticket import OPTIONAL_FIELDS, read_ticket, supplied_fields
 from tests.shared import shared_tickets
 
 if TYPE_CHECKING:
-    from agents.verdict import Finding, Kind
+    from agents.rubric import Kind
+    from agents.verdict import Finding
 
 EVERYTHING = frozenset(OPTIONAL_FIELDS)
 
