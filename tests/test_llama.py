@@ -149,7 +149,9 @@ def closed(**properties: dict[str, Any]) -> dict[str, Any]:
 
 SCHEMAS = {
     "triage": closed(category={"type": "string", "enum": ["network", "printing"]}),
-    "qc": closed(result={"$ref": "#/$defs/result"}, lines={"type": "array", "items": {"type": "integer"}})
+    "qc": closed(
+        result={"$ref": "#/$defs/result"}, lines={"type": "array", "items": {"type": "integer"}, "maxItems": 2}
+    )
     | {"$defs": {"result": {"type": "string", "enum": ["met", "not_met"]}}},
 }
 
