@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from agents.question import Ask, NonceFor, Purpose
     from agents.ticket import Revision
 
-ENGINE_VERSION = 1  # raise it when prompt, checks or verdict code change what a verdict can be; a test knows the prompts
+ENGINE_VERSION = 1  # raise it when prompt, checks or verdict code change what a verdict can be
 TOKEN_LIMIT = 30_000  # of one rendered ticket; beyond it checks run and a person decides
 LOCAL_TOKEN_LIMIT = 8_000
 NEAR_THE_MARK = 5.0  # points
 SAMPLED_SHARE = 50  # one in fifty tickets gets a second run whatever the first said
+SECOND_SHARE = 0.2  # at most this share of tickets gets a second run; whoever calls the judge keeps to it
 
 
 @dataclass(frozen=True)

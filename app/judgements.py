@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.answer import Failed
@@ -18,12 +18,16 @@ from app import documents, tables
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from agents.context import Context
     from agents.observation import Observation
     from agents.ticket import Revision
     from agents.triage import RuleHit, Triage
+
+
+NO_MODEL = "none"  # panel of a verdict that no model had a part in
 
 
 @dataclass(frozen=True)
@@ -72,35 +76,50 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
             outcome=verdict.outcome,
             score=verdict.score,
             reasons=list(verdict.reasons),
-            cost_usd=_spent(session, case),
+            cost_usd=_spent(session, case, panel=panel),
         )
         .on_conflict_do_nothing()
         .returning(tables.Verdict)
     )
-    if stored is None:
-        return
-    session.add_all(documents.finding_rows(stored.id, judgement.findings, case.context.rubric))
-    if judgement.triage is not None and case.triage is None:
-        _record_triage(session, case, judgement.triage, model=panel)
-    _record_escalations(session, case, judgement.rules, missed_by_triage=judgement.missed_by_triage)
-    _record_observations(session, case, judgement.observations)
-    show(session, case.ticket_id, stored)
+    if stored is not None:
+        session.add_all(documents.finding_rows(stored.id, judgement.findings, case.context.rubric))
+        if judgement.triage is not None and case.triage is None:
+            _record_triage(session, case, judgement.triage, model=panel)
+        _record_escalations(session, case, judgement.rules, missed_by_triage=judgement.missed_by_triage)
+        _record_observations(session, case, judgement.observations)
+    show(session, case.ticket_id, case.revision_id)
 
 
-def _spent(session: Session, case: Case) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
-    """What this revision's runs under this context cost; null where a price is unknown, 0 where nothing was asked."""
-    mine = (tables.Run.revision_id == case.revision_id, tables.Run.context_version == case.context.version)
+def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
+    """What this panel's runs about this revision under this context cost; null where a price is unknown."""
+    run = tables.Run
+    mine = (
+        run.revision_id == case.revision_id,
+        run.context_version == case.context.version,
+        run.model == panel,
+    )
     unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
     if session.scalar(select(unpriced)):
         return None
     return session.scalar(select(func.coalesce(func.sum(tables.Run.cost_usd), 0)).where(*mine))
 
 
-def show(session: Session, ticket_id: int, verdict: tables.Verdict) -> None:
-    """The ticket's row shows this verdict, if its revision is still the newest."""
+def current_verdict(revision_id: int) -> Select[tables.Verdict]:
+    """Of a revision's verdicts the one that counts: newest context in force, newest engine, a model's before none."""
+    verdict, release = tables.Verdict, tables.Release
+    in_force = select(func.max(release.id)).where(release.context_version == verdict.context_version).scalar_subquery()
+    newest = (in_force.desc().nulls_last(), verdict.engine_version.desc(), verdict.panel == NO_MODEL, verdict.id.desc())
+    return select(verdict).where(verdict.revision_id == revision_id).order_by(*newest).limit(1)
+
+
+def show(session: Session, ticket_id: int, revision_id: int) -> None:
+    """The ticket's row shows the current verdict of this revision, if it is still the newest revision."""
+    verdict = session.scalars(current_verdict(revision_id)).one()
+    ticket = tables.Ticket
     session.execute(
-        update(tables.Ticket)
-        .where(tables.Ticket.id == ticket_id, tables.Ticket.revision_id == verdict.revision_id)
+        update(ticket)
+        .where(ticket.id == ticket_id, ticket.revision_id == revision_id)
+        .where(or_(ticket.review_state != "done", ticket.verdict_id.is_distinct_from(verdict.id)))
         .values(
             review_state="done",
             review_note="",

@@ -31,6 +31,9 @@ log = structlog.get_logger()
 State = Literal["none", "checking", "downloading", "loading", "ready", "failed"]
 
 LOOK_UP_AGAIN_SECONDS = 30.0
+# An unpaid bill, for instance, is seen by no look-up: the wait doubles each time the calls after it are refused.
+LONGEST_LOOK_UP_AGAIN = 900.0  # seconds
+PROVEN = 60.0  # seconds; a model that was ready for so long did answer
 NOT_RUNNING = "the local model is not running. `ticketqc up` runs it; or set ANTHROPIC_API_KEY to judge with Claude."
 
 
@@ -45,6 +48,12 @@ class Status:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class _Failure:
+    status: Status
+    until: float  # monotonic; then it is looked up again
+
+
 class Models:
     """The models of this process, looked up in the background; `refresh` is called every few seconds by one thread."""
 
@@ -54,7 +63,9 @@ class Models:
         self._lock = threading.Lock()
         self._ready: dict[Role, Ready] = {}
         self._local_urls: dict[Role, str | None] = {}
-        self._failed_at: dict[Role, float] = {}
+        self._failures: dict[Role, _Failure] = {}
+        self._opened_at: dict[Role, float] = {}
+        self._patience: dict[Role, float] = {}  # seconds until the look-up after the next refused call
         self._written: dict[Role, Status] = {}
 
     def choice(self, role: Role = "worker") -> Choice:
@@ -65,12 +76,22 @@ class Models:
         with self._lock:
             return self._ready.get(role)
 
-    def failed(self, failure: CallFailed, role: Role = "worker") -> None:
-        """A call said that no call can succeed (key, billing, model): nothing more is sent until a look-up succeeds."""
+    def failed(self, failure: CallFailed, *, asked: Ready, role: Role = "worker") -> None:
+        """A call said that no call can succeed (key, billing, model): nothing more is sent until a look-up succeeds.
+
+        Many calls may say so at once, and late: only the first about the model that was asked counts.
+        """
+        now = time.monotonic()
         with self._lock:
-            self._ready.pop(role, None)
-            self._failed_at[role] = time.monotonic()
-        self._write(role, self._failure_status(self.choice(role), failure))
+            if self._ready.get(role) is not asked:
+                return
+            del self._ready[role]
+            proven = now - self._opened_at[role] >= PROVEN
+            wait = LOOK_UP_AGAIN_SECONDS if proven else self._patience.get(role, LOOK_UP_AGAIN_SECONDS)
+            self._patience[role] = min(2 * wait, LONGEST_LOOK_UP_AGAIN)
+            status = self._failure_status(self.choice(role), failure)
+            self._failures[role] = _Failure(status, now + wait)
+        self._write(role, status)
 
     def refresh(self) -> None:
         """Moves each role on: look up, follow the local model, publish the state for the pages."""
@@ -82,21 +103,22 @@ class Models:
             return Status("none", "")
         if choice.local:
             return self._local_status(choice)
-        if ready := self.ready(choice.role):
-            return Status("ready", ready.model)
-        waited = time.monotonic() - self._failed_at.get(choice.role, float("-inf"))
-        if waited < LOOK_UP_AGAIN_SECONDS:
-            return self._written.get(choice.role) or Status("checking", choice.model)
-        return self._opened(choice, None)
+        return self._standing(choice) or self._opened(choice, None)
+
+    def _standing(self, choice: Choice) -> Status | None:
+        """What the last look-up found or the calls since; None where it is time for another look."""
+        with self._lock:
+            if ready := self._ready.get(choice.role):
+                return Status("ready", ready.model, ready.demonstration)
+            failure = self._failures.get(choice.role)
+            return failure.status if failure and time.monotonic() < failure.until else None
 
     def _local_status(self, choice: Choice) -> Status:
         local = local_model.read_state(self._settings.data_dir)
-        if local.state == "ready" and local.url != self._local_urls.get(choice.role):
-            status = self._opened(choice, local)
-            self._local_urls[choice.role] = local.url if status.state == "ready" else None
-            return status
         if local.state == "ready":
-            return Status("ready", local.model or LOCAL, demonstration=True)
+            same = local.url == self._local_urls.get(choice.role)
+            self._local_urls[choice.role] = local.url
+            return (same and self._standing(choice)) or self._opened(choice, local)
         with self._lock:
             self._ready.pop(choice.role, None)
         self._local_urls[choice.role] = None
@@ -108,10 +130,14 @@ class Models:
         try:
             ready = open_model(self._settings, choice, concurrency=CONCURRENCY, local=local)
         except CallFailed as failure:
-            self._failed_at[choice.role] = time.monotonic()
-            return self._failure_status(choice, failure)
+            status = self._failure_status(choice, failure)
+            with self._lock:
+                self._ready.pop(choice.role, None)
+                self._failures[choice.role] = _Failure(status, time.monotonic() + LOOK_UP_AGAIN_SECONDS)
+            return status
         with self._lock:
             self._ready[choice.role] = ready
+            self._opened_at[choice.role] = time.monotonic()
         log.info("model.ready", role=choice.role, model=ready.model)
         return Status("ready", ready.model, ready.demonstration)
 

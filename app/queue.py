@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import column, exists, literal_column, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 SCHEMA = "procrastinate"  # out of the way of our own tables
@@ -65,6 +66,16 @@ def enqueue(
         raise TypeError(f"task {task!r} takes {sorted(known.arguments)}, not {sorted(arguments)}")
     row = {"task": task, "lane": known.lane, "priority": known.priority, "args": json.dumps(arguments)}
     session.execute(_ENQUEUE, {**row, "lock": lock, "once": once})
+
+
+_JOBS = table("procrastinate_jobs", column("lock"), column("status"), schema=SCHEMA)
+# Literals, as the index over them has them.
+_LIVE: tuple[ColumnElement[str], ...] = (literal_column("'todo'"), literal_column("'doing'"))
+
+
+def has_job(lock: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a job with this lock waits or runs."""
+    return exists().where(_JOBS.c.lock == lock, _JOBS.c.status.in_(_LIVE))
 
 
 class Lost(NamedTuple):

@@ -21,7 +21,7 @@ from agents import qc, triage
 from agents.context import Context, ContextError, read_folder
 from agents.context_lint import usable
 from agents.gateway import CallFailed
-from agents.judge import Judgement, Panel, judge, too_long
+from agents.judge import SECOND_SHARE, Judgement, Panel, judge, too_long
 from agents.masking import revise
 from agents.prices import cost
 from agents.question import Agent, Ask, NonceFor, Purpose, Question, Reply, Usage
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from app.asking import Store
 
-SECOND_SHARE = 0.2  # at most this share of tickets gets a second run
 # More tickets are in work than calls are in flight (the model's pace sees to that), so that no slot stands idle while
 # the last tickets go through their two or three calls one after the other.
 TICKETS_PER_CALL = 2

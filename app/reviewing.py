@@ -12,22 +12,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal, or_, select, update
 
 from agents import triage as triage_agent
 from agents.gateway import CallFailed
-from agents.judge import ENGINE_VERSION, Panel, judge
+from agents.judge import ENGINE_VERSION, SECOND_SHARE, Panel, judge
 from agents.ticket import FINISHED
 from app import documents, tables
 from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
-from app.judgements import Case, record, record_intake, show
-from app.queue import TaskName, enqueue
+from app.judgements import NO_MODEL, Case, record, record_intake, show
+from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
 from app.runs import RunStore
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
     from agents.answer import Failed
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-NO_MODEL = "none"  # panel of a verdict that no model had a part in
-SECOND_SHARE = 0.2  # at most this share of the last day's verdicts rests on a second run
+SECOND_LOCK = 7_133_702  # arbitrary; those who ask for a second run at the same moment count each other
+SECOND_NOTE = "judged a second time"  # why a ticket is running: its second run is allowed and under way
+MOST_RESUMED = 2_000  # tickets a time: more than a minute's work for one worker
 
 
 def review(deps: Deps, *, revision_id: int) -> None:
@@ -61,7 +63,7 @@ def review(deps: Deps, *, revision_id: int) -> None:
             triage=case.triage,
         )
     except CallFailed as failure:
-        return _call_failed(deps, revision_id, failure)
+        return _call_failed(deps, revision_id, failure, ready)
     with transaction(deps.engine) as session:
         demonstration = ready is not None and ready.demonstration
         record(session, case, judgement, panel=_panel_name(ready), demonstration=demonstration)
@@ -73,14 +75,16 @@ def triage(deps: Deps, *, revision_id: int) -> None:
     """The open ticket's intake is triaged once, and its escalations are on record."""
     ready = deps.models.ready()
     if ready is None:
-        return _wait(deps, revision_id, "waiting for the model") if deps.models.choice().judged_by_model else None
+        if deps.models.choice().judged_by_model:
+            return _wait(deps, revision_id, "waiting for the model")
+        return _set_state(deps, revision_id, "open", "")
     case = _open_case(deps, revision_id, ready)
     if case is None:
         return None
     try:
         answer, observations = _triage(case, _panel(deps, case, ready))
     except CallFailed as failure:
-        return _call_failed(deps, revision_id, failure)
+        return _call_failed(deps, revision_id, failure, ready)
     with transaction(deps.engine) as session:
         record_intake(session, case, answer, observations, model=ready.model)
     return None
@@ -94,16 +98,32 @@ def _triage(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observatio
 
 
 def resume(deps: Deps) -> None:
-    """Every ticket that waits has a job again, if the model can answer now; also what a lost job left behind."""
-    if deps.models.ready() is None and deps.models.choice().judged_by_model:
+    """Tickets that wait have a job again, if the model can answer now; also what a lost job left behind.
+
+    And what was judged while no model was configured, once there is one. A ticket that has a job keeps that one.
+    """
+    ready = deps.models.ready()
+    if ready is None and deps.models.choice().judged_by_model:
         return
+    ticket = tables.Ticket
+    due = [ticket.review_state.in_(_UNFINISHED), *([ticket.id.in_(_JUDGED_WITHOUT_MODEL)] if ready else [])]
+    idle = ~has_job(func.concat("ticket:", ticket.id))
     with transaction(deps.engine) as session:
-        for ticket in session.scalars(select(tables.Ticket).where(tables.Ticket.review_state.in_(_UNFINISHED))):
-            if ticket.revision_id is not None:
-                enqueue_for(session, ticket)
+        found = select(ticket).where(or_(*due), ticket.revision_id.is_not(None), idle)
+        for waiting in session.scalars(found.order_by(ticket.id).limit(MOST_RESUMED)):
+            enqueue_for(session, waiting)
 
 
 _UNFINISHED = ("waiting_model", "running")
+_JUDGED_WITHOUT_MODEL = (
+    select(tables.Ticket.id)
+    .join(tables.Revision, tables.Revision.ticket_id == tables.Ticket.id)
+    .join(tables.Verdict, tables.Verdict.revision_id == tables.Revision.id)
+    .where(
+        tables.Verdict.panel == literal(NO_MODEL, literal_execute=True), tables.Verdict.id == tables.Ticket.verdict_id
+    )
+    .where(tables.Ticket.review_state == "done")
+)
 
 
 def enqueue_for(session: Session, ticket: tables.Ticket) -> None:
@@ -131,8 +151,8 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
         if ticket.revision_id != revision_id:
             log.info("review.superseded", revision_id=revision_id)
             return None
-        if (known := _verdict_of(session, revision_id, context, ready)) is not None:
-            show(session, ticket.id, known)
+        if _is_judged(session, revision_id, context, ready):
+            show(session, ticket.id, revision_id)
             return None
         _state(session, revision_id, "running", "")
         connection = session.get_one(tables.Connection, ticket.connection_id)
@@ -147,15 +167,16 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
         )
 
 
-def _verdict_of(session: Session, revision_id: int, context: Context, ready: Ready | None) -> tables.Verdict | None:
-    return session.scalar(
-        select(tables.Verdict).where(
-            tables.Verdict.revision_id == revision_id,
-            tables.Verdict.context_version == context.version,
-            tables.Verdict.engine_version == ENGINE_VERSION,
-            tables.Verdict.panel == _panel_name(ready),
-        )
+def _is_judged(session: Session, revision_id: int, context: Context, ready: Ready | None) -> bool:
+    """True where this panel's verdict under this context and engine is there; without a model any panel's is enough."""
+    verdict = tables.Verdict
+    found = select(verdict.id).where(
+        verdict.revision_id == revision_id,
+        verdict.context_version == context.version,
+        verdict.engine_version == ENGINE_VERSION,
+        or_(verdict.panel == _panel_name(ready), literal(ready is None)),
     )
+    return session.scalar(found.limit(1)) is not None
 
 
 def _known_triage(session: Session, row: tables.Revision, context: Context, ready: Ready | None) -> Triage | None:
@@ -188,24 +209,42 @@ def _panel(deps: Deps, case: Case, ready: Ready) -> Panel:
     def ask(question: Question) -> Reply:
         return ready.asking.ask(question, store).reply
 
-    return Panel(ready.model, ask, deps.vault.nonce, ready.token_limit, lambda: _second_allowed(deps))
+    return Panel(ready.model, ask, deps.vault.nonce, ready.token_limit, lambda: _second_allowed(deps, case, ready))
 
 
-def _second_allowed(deps: Deps) -> bool:
-    """True while second runs stay within their share of the last 24 hours' verdicts."""
+def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:
+    """True while second runs stay within their share of the last 24 hours' tickets; one on record costs nothing.
+
+    The note on a ticket's row is the reservation: whoever asks next counts it, in whatever worker.
+    """
+    run, verdict, ticket = tables.Run, tables.Verdict, tables.Ticket
     day = func.now() - func.make_interval(0, 0, 0, 1)
+    recorded = select(run.id).where(run.purpose == "second", run.replied)
+    mine = (
+        run.revision_id == case.revision_id,
+        run.context_version == case.context.version,
+        run.model == ready.model,
+    )
     with transaction(deps.engine) as session:
-        seconds = session.scalar(
-            select(func.count()).where(tables.Run.purpose == "second", tables.Run.recorded_at > day)
-        )
-        verdicts = session.scalar(select(func.count()).where(tables.Verdict.recorded_at > day))
-    return (seconds or 0) < SECOND_SHARE * ((verdicts or 0) + 1)
+        session.execute(select(func.pg_advisory_xact_lock(SECOND_LOCK)))
+        if session.scalar(recorded.where(*mine).limit(1)) is not None:
+            return True
+        under_way = select(ticket.id).where(ticket.review_state == "running", ticket.review_note == SECOND_NOTE)
+        seconds = _count(session, recorded.where(run.recorded_at > day)) + _count(session, under_way)
+        tickets = _count(session, select(verdict.id).where(verdict.recorded_at > day))
+        if seconds + 1 > SECOND_SHARE * (tickets + 1):
+            return False
+        return _state(session, case.revision_id, "running", SECOND_NOTE)
 
 
-def _call_failed(deps: Deps, revision_id: int, failure: CallFailed) -> None:
+def _count(session: Session, found: Select[int]) -> int:
+    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
+
+
+def _call_failed(deps: Deps, revision_id: int, failure: CallFailed, ready: Ready | None) -> None:
     """Nothing is guessed where the model did not answer: the ticket waits, or is parked where waiting cannot help."""
-    if failure.stops_all:
-        deps.models.failed(failure)
+    if failure.stops_all and ready is not None:
+        deps.models.failed(failure, asked=ready)
         return _wait(deps, revision_id, "the model cannot be used; see the banner")
     if failure.permanent:
         return _set_state(deps, revision_id, "parked", f"the model's server rejected the question: {failure}")
@@ -217,14 +256,18 @@ def _wait(deps: Deps, revision_id: int, note: str) -> None:
 
 
 def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
+    """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one."""
     with transaction(deps.engine) as session:
-        _state(session, revision_id, state, note)
+        _state(session, revision_id, state, note, tables.Ticket.review_state != "done")
 
 
-def _state(session: Session, revision_id: int, state: str, note: str) -> None:
-    """Only the newest revision speaks for its ticket."""
-    session.execute(
-        update(tables.Ticket)
-        .where(tables.Ticket.revision_id == revision_id)
+def _state(session: Session, revision_id: int, state: str, note: str, *only: ColumnElement[bool]) -> bool:
+    """Only the newest revision speaks for its ticket; False where this is not it."""
+    ticket = tables.Ticket
+    changed = (
+        update(ticket)
+        .where(ticket.revision_id == revision_id, *only)
         .values(review_state=state, review_note=note)
+        .returning(ticket.id)
     )
+    return session.scalar(changed) is not None

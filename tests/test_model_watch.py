@@ -14,7 +14,7 @@ from agents.gateway import CallFailed
 from app import model_watch
 from app.errors import DatabaseUnavailable
 from app.local_model import LocalState
-from app.model_watch import LOOK_UP_AGAIN_SECONDS, Models
+from app.model_watch import LONGEST_LOOK_UP_AGAIN, LOOK_UP_AGAIN_SECONDS, PROVEN, Models
 from app.tables import ModelState
 from tests.double import Double, running
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from app.models import Ready
     from app.settings import Settings
 
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
@@ -86,6 +87,12 @@ def states(session: Session) -> dict[str, ModelState]:
 
 def worker(session: Session) -> ModelState:
     return states(session)["worker"]
+
+
+def ready(models: Models) -> Ready:
+    found = models.ready()
+    assert found is not None
+    return found
 
 
 def resumes(session: Session) -> int:
@@ -191,7 +198,7 @@ def test_a_call_that_says_no_call_can_succeed_ends_readiness_until_a_look_up_suc
 ) -> None:
     models = Models(engine, keyed)
     models.refresh()
-    models.failed(CallFailed("billing", "HTTP 402: Your credit balance is too low"))
+    models.failed(CallFailed("billing", "HTTP 402: Your credit balance is too low"), asked=ready(models))
     assert models.ready() is None
     assert models.ready("strong") is not None
     assert worker(session).state == "failed"
@@ -204,6 +211,42 @@ def test_a_call_that_says_no_call_can_succeed_ends_readiness_until_a_look_up_suc
     assert worker(session).state == "ready"
 
 
+def test_a_late_failure_of_a_model_that_was_opened_anew_since_is_not_held_against_it(
+    engine: Engine, keyed: Settings, clock: Clock
+) -> None:
+    models = Models(engine, keyed)
+    models.refresh()
+    before = ready(models)
+    models.failed(CallFailed("billing", "HTTP 402"), asked=before)
+    clock.seconds += LOOK_UP_AGAIN_SECONDS
+    models.refresh()
+    models.failed(CallFailed("billing", "HTTP 402"), asked=before)
+    assert ready(models) is not before
+
+
+def test_a_bill_that_no_look_up_sees_is_asked_about_ever_more_rarely(
+    engine: Engine, keyed: Settings, clock: Clock
+) -> None:
+    models = Models(engine, keyed)
+    models.refresh()
+    waits = []
+    for _ in range(7):
+        for _ in range(16):  # as many calls as were under way say so
+            if asked := models.ready():
+                models.failed(CallFailed("billing", "HTTP 402"), asked=asked)
+        began = clock.seconds
+        while models.ready() is None:
+            clock.seconds += LOOK_UP_AGAIN_SECONDS
+            models.refresh()
+        waits.append(clock.seconds - began)
+    assert waits == [30, 60, 120, 240, 480, LONGEST_LOOK_UP_AGAIN, LONGEST_LOOK_UP_AGAIN]
+    clock.seconds += PROVEN
+    models.failed(CallFailed("billing", "HTTP 402"), asked=ready(models))
+    clock.seconds += LOOK_UP_AGAIN_SECONDS
+    models.refresh()
+    assert models.ready() is not None
+
+
 def test_a_row_is_written_only_when_something_changed(
     engine: Engine, session: Session, keyed: Settings, clock: Clock
 ) -> None:
@@ -212,7 +255,7 @@ def test_a_row_is_written_only_when_something_changed(
     first = worker(session).changed_at
     models.refresh()
     assert worker(session).changed_at == first
-    models.failed(CallFailed("billing", "HTTP 402"))
+    models.failed(CallFailed("billing", "HTTP 402"), asked=ready(models))
     second = worker(session).changed_at
     assert second > first
     clock.seconds += 1
@@ -294,6 +337,22 @@ def test_a_local_model_that_died_is_not_asked_and_a_new_one_is(
     models.refresh()
     assert models.ready() is not None
     assert models.ready() is not first
+
+
+def test_a_local_model_that_refuses_is_opened_again(
+    engine: Engine, session: Session, settings: Settings, local: Local, clock: Clock
+) -> None:
+    models = Models(engine, settings)
+    local.state = LocalState("ready", url="http://127.0.0.1:1234", model="local:qwen")
+    models.refresh()
+    models.failed(CallFailed("unknown_model", "HTTP 404"), asked=ready(models))
+    models.refresh()
+    assert models.ready() is None
+    assert worker(session).state == "failed"
+    clock.seconds += LOOK_UP_AGAIN_SECONDS
+    models.refresh()
+    assert models.ready() is not None
+    assert worker(session).state == "ready"
 
 
 def test_a_local_model_at_a_new_address_is_opened_anew(engine: Engine, settings: Settings, local: Local) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from agents.judge import Judgement, judge
 from app import reviewing, tables
@@ -16,7 +17,7 @@ from app.deps import Deps
 from app.intake.recording import record
 from app.model_watch import Models
 from app.releases import release
-from tests.cast import MODEL
+from tests.cast import MODEL, TRIAGED, judged, said
 from tests.double import Double, Fault, running
 from tests.factories import make_connection, make_context, office_ticket
 
@@ -281,3 +282,159 @@ def test_a_new_context_version_is_judged_anew_and_the_old_verdict_stays(deps: De
     reviewing.review(deps, revision_id=revision_id)
     assert [verdict.context_version for verdict in verdicts(session)][1] == context.version
     assert len(verdicts(session)) == 2
+
+
+def jobs(session: Session) -> list[str]:
+    """The waiting jobs' keys."""
+    found = "select queueing_lock from procrastinate.procrastinate_jobs where status = 'todo' order by id"
+    return list(session.scalars(text(found)))
+
+
+def without_jobs(session: Session) -> None:
+    session.execute(text("delete from procrastinate.procrastinate_jobs"))
+    session.commit()
+
+
+def test_what_was_judged_without_a_model_is_taken_up_by_a_later_one(deps: Deps, session: Session) -> None:
+    none = started(deps.engine, deps.settings, deps.vault, worker_model="none")
+    revision_id = arrive(session)
+    reviewing.review(none, revision_id=revision_id)
+    without_jobs(session)
+    reviewing.resume(none)
+    assert jobs(session) == []
+    reviewing.resume(deps)
+    assert jobs(session) == [f"review:{revision_id}"]
+    reviewing.review(deps, revision_id=revision_id)
+    without_jobs(session)
+    reviewing.resume(deps)
+    assert jobs(session) == []
+
+
+def test_a_ticket_that_has_a_job_keeps_that_one(deps: Deps, session: Session) -> None:
+    """A hundred thousand waiting jobs, locked and written again each minute, would hold up who works on them."""
+    arrive(session)
+    waiting = "select id, xmin::text from procrastinate.procrastinate_jobs"
+    before = session.execute(text(waiting)).all()
+    session.rollback()
+    reviewing.resume(deps)
+    assert session.execute(text(waiting)).all() == before
+
+
+def test_stopped_without_a_model_what_a_model_judged_stays(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    without = started(deps.engine, deps.settings, deps.vault, worker_model="none")
+    reviewing.review(without, revision_id=revision_id)
+    assert [verdict.panel for verdict in verdicts(session)] == [MODEL]
+    assert ticket_of(session, revision_id).review_state == "done"
+
+
+def test_an_open_ticket_that_waited_is_let_go_where_no_model_is_configured(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session, status="open", closed_at=None)
+    waiting = Deps(deps.engine, deps.vault, deps.settings, Models(deps.engine, deps.settings))
+    reviewing.triage(waiting, revision_id=revision_id)
+    assert ticket_of(session, revision_id).review_state == "waiting_model"
+    reviewing.triage(started(deps.engine, deps.settings, deps.vault, worker_model="none"), revision_id=revision_id)
+    assert ticket_of(session, revision_id).review_state == "open"
+
+
+def test_a_job_that_comes_late_takes_no_verdict_out_of_sight(deps: Deps, session: Session) -> None:
+    """A second job of a judged ticket: while the model is away, and when it is given up."""
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    waiting = Deps(deps.engine, deps.vault, deps.settings, Models(deps.engine, deps.settings))
+    reviewing.review(waiting, revision_id=revision_id)
+    assert ticket_of(session, revision_id).review_state == "done"
+    reviewing.give_up(deps, "the worker died 6 times while at it", revision_id=revision_id)
+    assert ticket_of(session, revision_id).review_state == "done"
+
+
+def test_a_slow_review_under_an_older_context_hides_no_newer_verdict(
+    deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Released and judged anew by another worker while ours was still thinking."""
+    revision_id = arrive(session)
+
+    def overtaken(revision: Revision, context: Context, **rest: Any) -> Judgement:  # noqa: ANN401  passed on
+        judgement = judge(revision, context, **rest)
+        monkeypatch.setattr(reviewing, "judge", judge)
+        files = dict(make_context(session).files)
+        files["known_patterns.md"] += "\n"
+        release(session, files, note="a blank line")
+        session.commit()
+        reviewing.review(deps, revision_id=revision_id)
+        return judgement
+
+    monkeypatch.setattr(reviewing, "judge", overtaken)
+    reviewing.review(deps, revision_id=revision_id)
+    newer, older = verdicts(session)
+    assert older.context_version == make_context(session).version
+    assert ticket_of(session, revision_id).verdict_id == newer.id
+
+
+def test_a_verdict_costs_what_its_own_panel_was_paid(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    other = started(deps.engine, deps.settings, deps.vault, worker_model="claude-haiku-4-5")
+    reviewing.review(other, revision_id=revision_id)
+    for verdict in verdicts(session):
+        mine = [run.cost_usd or Decimal(0) for run in runs(session) if run.model == verdict.panel]
+        assert verdict.cost_usd == sum(mine, Decimal(0)) > 0
+    assert len(verdicts(session)) == 2
+
+
+def deserve_a_second(double: Double) -> None:
+    """QC says of every ticket that the work performed, which is critical, is told in part."""
+    cited = said("partly", line=9, quote="client certificate of LT-204 expired")
+    qc, triage = judged(work_performed=cited), json.dumps(TRIAGED)
+    double.fault()
+    double.answer_with(lambda body: qc if "findings" in json.dumps(body["output_config"]) else triage)
+
+
+def seconds(session: Session) -> int:
+    return len({run.revision_id for run in runs(session) if run.purpose == "second"})
+
+
+def test_at_most_a_fifth_of_the_tickets_gets_a_second_run_however_many_ask_at_once(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    deserve_a_second(double)
+    double.fault(Fault("slow", seconds=0.2))
+    asked = [arrive(session, external_id=f"INC-{number}") for number in range(12)]
+    for revision_id in asked[:4]:
+        reviewing.review(deps, revision_id=revision_id)
+    assert seconds(session) == 0, "a fifth of four is none"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda revision_id: reviewing.review(deps, revision_id=revision_id), asked[4:]))
+    assert 1 <= seconds(session) <= 2, "all eight deserve one"
+    assert len(verdicts(session)) == 12
+
+
+def test_a_second_run_on_record_is_gone_by_again_after_a_crash(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deserve_a_second(double)
+    for number in range(4):
+        reviewing.review(deps, revision_id=arrive(session, external_id=f"INC-{number}"))
+    revision_id = arrive(session, external_id="INC-9")
+
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("the process died here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reviewing, "record", crash)
+        with pytest.raises(RuntimeError):
+            reviewing.review(deps, revision_id=revision_id)
+    assert seconds(session) == 1
+    paid = len(double.account.calls)
+    judged_by_two: list[bool] = []
+
+    def noted(*args: Any, **rest: Any) -> Judgement:  # noqa: ANN401  passed on
+        judgement = judge(*args, **rest)
+        judged_by_two.append(judgement.second_run)
+        return judgement
+
+    monkeypatch.setattr(reviewing, "judge", noted)
+    reviewing.review(deps, revision_id=revision_id)
+    assert judged_by_two == [True]
+    assert len(double.account.calls) == paid

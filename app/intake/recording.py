@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from agents.masking import revise
 from agents.ticket import filled_fields
 from app import documents, queue
-from app.tables import Connection, Escalation, Revision, Ticket, Verdict
+from app.judgements import current_verdict
+from app.tables import Connection, Escalation, Revision, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +147,7 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision,
     A ticket may return to a state that is judged already: its verdict stands again and nothing is paid.
     """
     revision_id = recorded.revision_id
-    standing = None if recorded.new else _verdict_of(session, revision_id=revision_id)
+    standing = None if recorded.new else session.scalar(current_verdict(revision_id))
     handed_over = not first and _has_escalation(session, recorded=recorded, intake_hash=revision.intake_hash)
     finished = revision.ticket.finished
     if standing is None:
@@ -164,11 +165,6 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision,
         "escalated": handed_over or (standing is not None and standing.outcome == "escalate"),
         "changed_at": func.clock_timestamp(),
     }
-
-
-def _verdict_of(session: Session, *, revision_id: int) -> Verdict | None:
-    verdicts = select(Verdict).where(Verdict.revision_id == revision_id).order_by(Verdict.id.desc())
-    return session.scalar(verdicts.limit(1))
 
 
 def _has_escalation(session: Session, *, recorded: Recorded, intake_hash: str) -> bool:
