@@ -57,6 +57,7 @@ def load(weights: Path, model: str) -> Running:
     if speaks_chatml(weights):
         params.chat_template = TEMPLATE.read_text(encoding="utf-8")
     params.n_parallel, params.n_ctx = SLOTS, SLOTS * SLOT_TOKENS
+    params.fit_params = False  # it would load the file's head twice and may shrink what we ask for
     params.slot_prompt_similarity, params.cache_ram_mib = SLOT_LIKENESS, 0
     params.cpuparams_batch.n_threads = cores()
     # A token waits for the slowest thread: one that shares its core with a database costs more than it gives. Measured
@@ -69,7 +70,10 @@ def load(weights: Path, model: str) -> Running:
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:
-        raise LlamaError(f"llama.cpp cannot load {weights} ({error}). {WITHOUT}") from error
+        raise LlamaError(
+            f"llama.cpp cannot load {weights}: it is damaged or of a kind that it does not know; server.log in the "
+            f"data directory's local-model folder says more. {WITHOUT}"
+        ) from error
     return Running(server.listening_address, server)
 
 
