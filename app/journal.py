@@ -38,15 +38,12 @@ class Journal:
         self._sync = threading.Lock()
         self._written = 0
         self._synced = 0
-        self.attempts_without_reply = 0
-        self.possibly_billed = 0
+        self._cut = False  # the last row is not whole: the next must not be lost with it
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._replies = {} if fresh else _load(path)
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             size = os.fstat(self._fd).st_size
-            if size and os.pread(self._fd, 1, size - 1) != b"\n":
-                os.write(self._fd, b"\n")
+            self._cut = bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
         except OSError as error:
             raise JournalError(f"cannot keep replies in {path}: {error.strerror}. Set TICKETQC_DATA_DIR.") from error
 
@@ -67,18 +64,18 @@ class Journal:
         return reply
 
     def failed(self, question: Question, failure: CallFailed) -> None:
-        self.attempts_without_reply += 1
-        self.possibly_billed += failure.possibly_billed
         self._write({"key": question.key, "failure": failure.code, "possibly_billed": failure.possibly_billed})
         log.warning("model.attempt_failed", agent=question.agent, code=failure.code, message=str(failure))
 
     def _write(self, row: dict[str, object]) -> None:
-        data = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        row_bytes = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         try:
             with self._append:
-                written = 0
+                data = b"\n" + row_bytes if self._cut else row_bytes
+                written, self._cut = 0, True
                 while written < len(data):
                     written += os.write(self._fd, data[written:])
+                self._cut = False
                 self._written += 1
                 mine = self._written
             self._durable(mine)

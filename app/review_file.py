@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from agents import qc, triage
@@ -111,6 +112,28 @@ class Reviewed:
     second: Spending
 
 
+@dataclass
+class Attempts:
+    """A store that also counts the attempts that brought no reply."""
+
+    store: Store
+    without_reply: int = 0
+    possibly_billed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def find(self, question: Question) -> Reply | None:
+        return self.store.find(question)
+
+    def keep(self, question: Question, reply: Reply) -> Reply:
+        return self.store.keep(question, reply)
+
+    def failed(self, question: Question, failure: CallFailed) -> None:
+        with self._lock:
+            self.without_reply += 1
+            self.possibly_billed += failure.possibly_billed
+        self.store.failed(question, failure)
+
+
 @dataclass(frozen=True)
 class Report:
     reviewed: tuple[Reviewed, ...]
@@ -119,6 +142,7 @@ class Report:
     model: str  # empty: none
     demonstration: bool
     priming: Spending
+    attempts: Attempts
     seconds: float  # from the first request to the last verdict
 
 
@@ -134,7 +158,7 @@ def read_tickets(path: Path) -> Batch:
         if not line.strip():
             continue
         try:
-            tickets.append(parse_jsonl_line(line.removeprefix(b"\xef\xbb\xbf")))
+            tickets.append(parse_jsonl_line(line))
         except TicketError as error:
             bad.append(BadRow(number, str(error)))
     if not tickets:
@@ -177,6 +201,10 @@ class Reviewer:
     nonce_for: NonceFor
     today: date  # chooses the price
 
+    @cached_property
+    def attempts(self) -> Attempts:
+        return Attempts(self.store)
+
     def review(self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None) -> Report:
         """Raises ReviewError where no call can succeed (key, billing, model); replies so far are kept."""
         supplied = supplied_fields(batch.tickets)
@@ -202,6 +230,7 @@ class Reviewer:
             model=self.ready.model if self.ready else "",
             demonstration=self.ready.demonstration if self.ready else False,
             priming=priming,
+            attempts=self.attempts,
             seconds=time.monotonic() - started,
         )
 
@@ -248,7 +277,7 @@ class Reviewer:
             return spending
         asked = tuple(self._cold(ready, revisions))
         try:
-            replies = list(pool.map(lambda question: ready.asking.prime(question, self.store), asked))
+            replies = list(pool.map(lambda question: ready.asking.prime(question, self.attempts), asked))
         except CallFailed as failure:
             raise _stopped(failure, ready.model) from failure
         for reply in replies:
@@ -276,7 +305,7 @@ class Reviewer:
         """The model, with every reply of one ticket booked on the first or the second run."""
 
         def ask(question: Question) -> Reply:
-            asked = ready.asking.ask(question, self.store)
+            asked = ready.asking.ask(question, self.attempts)
             spending = second if question.purpose in SECOND_PURPOSES else first
             spending.add(asked.reply, reused=asked.reused, price=self._price(ready, asked.reply))
             models.add(ready.model if ready.demonstration else asked.reply.model)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from agents.prompt import visible
 from agents.verdict import VALUES, Evidence, Finding
 from app.review_file import Report, Reviewed, Spending
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from agents.question import Usage
     from agents.triage import Triage
 
+LONGEST_ID = 40  # columns; whatever a ticket calls itself, its verdict has room
 MARKS: Mapping[str, tuple[str, str]] = {
     "pass": ("✓ pass", "green"),
     "fail": ("✗ fail", "red"),
@@ -119,6 +122,8 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         "cost_per_ticket_usd": _money(cost / len(outcomes)) if cost is not None else None,
         "second_runs": sum(1 for r in report.reviewed if r.judgement and r.judgement.second_run),
         "replies_reused": everything.reused,
+        "attempts_without_reply": report.attempts.without_reply,
+        "possibly_billed": report.attempts.possibly_billed,
         "seconds": round(report.seconds, 3),
         "startup_seconds": round(startup_seconds, 3),
         "model": report.model or None,
@@ -143,7 +148,7 @@ def _hit_rate(usage: Usage) -> float | None:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+    return None if value is None else math.floor(value * 10) / 10  # down, as a score below the mark must not read as it
 
 
 def _money(value: Decimal | None) -> float | None:
@@ -161,7 +166,7 @@ def print_summary(report: Report, console: Console, *, startup_seconds: float) -
 
 def _table(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("ticket", no_wrap=True)
+    table.add_column("ticket", no_wrap=True, max_width=LONGEST_ID)
     table.add_column("verdict", no_wrap=True)
     table.add_column("score", justify="right")
     table.add_column("what decided it", ratio=1)
@@ -173,17 +178,21 @@ def _table(report: Report) -> Table:
 
 
 def _row(reviewed: Reviewed, report: Report) -> tuple[Text | str, ...]:
-    """Everything that came out of a ticket is Text, so that markup in it stays text."""
-    ticket = Text(reviewed.ticket.external_id)
+    ticket = _plain(reviewed.ticket.external_id)
     judgement = reviewed.judgement
     if judgement is None:
-        return ticket, Text("- not judged", "dim"), "-", Text(reviewed.problem), "", ""
+        return ticket, Text("- not judged", "dim"), "-", _plain(reviewed.problem), "", ""
     verdict = judgement.verdict
-    score = "-" if verdict.score is None else f"{verdict.score:.0f}"
-    reason = Text(verdict.reasons[0] if verdict.reasons else "")
+    score = "-" if verdict.score is None else f"{int(verdict.score)}"  # down: 79.6 must not read as the 80 that passes
+    reason = _plain(verdict.reasons[0] if verdict.reasons else "")
     cost = _both(reviewed).known_cost
     money = "?" if cost is None else f"{cost:.5f}"
     return ticket, Text(*MARKS[verdict.outcome]), score, reason, Text(_worst(judgement.findings, report)), money
+
+
+def _plain(text: str) -> Text:
+    """Words of a ticket, a model or a server: markup in them stays text, and the terminal is given no orders."""
+    return Text(visible(text))
 
 
 def _worst(findings: tuple[Finding, ...], report: Report) -> str:
@@ -202,7 +211,7 @@ def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
     rate = "none decided" if sums["pass_rate"] is None else f"{sums['pass_rate']:.0%} of those decided"
     hit = "-" if sums["cache_hit_rate"] is None else f"{sums['cache_hit_rate']:.0%}"
     lines = [
-        f"\n{sums['tickets']} tickets: {sums['passed']} pass, {sums['failed']} fail, {sums['escalated']} escalate"
+        f"{sums['tickets']} tickets: {sums['passed']} pass, {sums['failed']} fail, {sums['escalated']} escalate"
         + (f", {sums['not_judged']} not judged" if sums["not_judged"] else "")
         + f" (pass rate {rate})",
         (
@@ -213,8 +222,12 @@ def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
         f"{sums['seconds']:.1f} s (start-up {sums['startup_seconds']:.1f} s)",
         f"judged by {_judge(report)}, context {report.context.version[:12]}",
     ]
+    if sums["attempts_without_reply"]:
+        lines.append(
+            f"{sums['attempts_without_reply']} calls without a reply, {sums['possibly_billed']} possibly billed"
+        )
     lines += [f"skipped line {row.line}: {row.problem}" for row in report.bad_rows]
-    return Group(*(Text(line) for line in lines))
+    return Group(Text(), *map(_plain, lines))
 
 
 def _cost_line(sums: Mapping[str, Any]) -> str:

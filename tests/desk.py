@@ -71,13 +71,13 @@ class Desk:
         out, err = self.capsys.readouterr()
         return Done(int(ended.value.code or 0), out, err)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """The same in a process of its own, to be ended in the middle."""
         return subprocess.Popen(  # noqa: S603  ourselves
             [sys.executable, "-m", "app.cli", "review", "tickets.jsonl", *arguments],
             cwd=self.folder,
             env={"PATH": os.defpath, "PYTHONPATH": str(REPOSITORY), **self.environment},
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )

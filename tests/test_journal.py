@@ -70,11 +70,34 @@ def test_many_threads_keep_whole_lines(tmp_path: Path) -> None:
     assert len({json.loads(line)["key"] for line in lines}) == 50
 
 
-def test_an_attempt_without_a_reply_is_counted(tmp_path: Path) -> None:
+def test_an_attempt_without_a_reply_is_on_record(tmp_path: Path) -> None:
     with Journal(tmp_path / "replies.jsonl") as journal:
         journal.failed(question(), CallFailed("timeout", "no answer within 60 s"))
         journal.failed(question(), CallFailed("rate_limited", "HTTP 429"))
-        assert (journal.attempts_without_reply, journal.possibly_billed) == (2, 1)
+    rows = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text("utf-8").splitlines()]
+    assert [(row["failure"], row["possibly_billed"]) for row in rows] == [("timeout", True), ("rate_limited", False)]
+
+
+def test_a_row_cut_by_a_full_disk_takes_no_later_one_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may find room again before the command has ended."""
+    write = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        monkeypatch.setattr("app.journal.os.write", full)
+        return write(fd, data[: len(data) // 2])
+
+    def full(*_: object) -> int:
+        monkeypatch.setattr("app.journal.os.write", write)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal(tmp_path / "replies.jsonl") as journal:
+        monkeypatch.setattr("app.journal.os.write", half)
+        with pytest.raises(JournalError):
+            journal.keep(question(), reply("{}"))
+        journal.keep(question(1), reply("{}"))
+    with Journal(tmp_path / "replies.jsonl") as journal:
+        assert journal.find(question()) is None
+        assert journal.find(question(1)) is not None
 
 
 def test_a_full_disk_says_what_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import signal
@@ -234,3 +235,29 @@ def test_a_local_model_that_runs_is_attached_to_and_called_a_demonstration(desk:
     assert (totals["model"], totals["demonstration"], totals["cost_usd"]) == ("local:m", True, 0.0)
     assert {tuple(one["models"]) for one in done.report["tickets"]} == {("local:m",)}
     assert "a demonstration model: no claim of quality" in done.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+@pytest.mark.parametrize("place", ["/dev/full", "closed pipe"])
+def test_a_result_that_cannot_be_written_costs_no_traceback(desk: Desk, place: str, arguments: list[str]) -> None:
+    desk.review()
+    if place == "closed pipe":
+        reading, out = os.pipe()
+        os.close(reading)
+    else:
+        out = os.open(place, os.O_WRONLY)
+    process = desk.start(*arguments, stdout=out)
+    os.close(out)
+    _, err = process.communicate(timeout=20)
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert process.returncode == 1 or place == "closed pipe"
+    assert ("cannot write the result: No space left on device" in err) == (place == "/dev/full")
+
+
+def test_a_locale_without_our_marks_costs_no_result(desk: Desk) -> None:
+    desk.environment["PYTHONIOENCODING"] = "latin-1"
+    desk.write(ticket(1, external_id="INC-Ω"))
+    out, err = desk.start().communicate(timeout=20)
+    assert "Traceback" not in err
+    assert re.search(r"INC-\? +\? (pass|fail)", out)

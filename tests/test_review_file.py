@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from io import StringIO
@@ -251,3 +251,34 @@ def test_a_narrow_terminal_keeps_every_verdict_and_cost() -> None:
     lines = [line for line in shown(report, width=60).splitlines() if line.startswith("INC-")]
     assert len(lines) == 2
     assert all("✓ pass" in line and "0.00" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[2J\x1b]0;title\x07INC", "\x9b31mINC", "\u202eINC\u2066", "IN\nC", "\rINC", "INC" + "x" * 190]
+)
+def test_no_ticket_gives_orders_to_a_terminal_or_pushes_its_verdict_aside(name: str) -> None:
+    report = reviewer(Scripted(Model()), Memory()).review(batch(1, external_id=name), concurrency=1)
+    whole = shown(report, width=100)
+    assert all(char.isprintable() or char == "\n" for char in whole)
+    (row,) = (line for line in whole.splitlines() if "INC" in line)
+    assert "✓ pass" in row
+
+
+def test_a_score_below_the_mark_never_reads_as_the_mark() -> None:
+    report = reviewed(1)
+    (one,) = report.reviewed
+    assert one.judgement is not None
+    verdict = replace(one.judgement.verdict, outcome="fail", score=79.96)
+    shortly = replace(one, judgement=replace(one.judgement, verdict=verdict))
+    text = shown(replace(report, reviewed=(shortly,)))
+    assert " 79 " in text
+    assert " 80 " not in text
+
+
+def test_attempts_without_a_reply_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.asking.FIRST_WAIT", 0.001)
+    model = Model(triage=CallFailed("timeout", "no answer within 60 s"))
+    report = reviewed(1, model=model)
+    sums = totals(report, startup_seconds=0.0)
+    assert (sums["attempts_without_reply"], sums["possibly_billed"]) == (6, 6)
+    assert "6 calls without a reply, 6 possibly billed" in shown(report)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from contextlib import closing, contextmanager, nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from app.local_model import LocalState
     from app.models import Ready
+    from app.review_file import Report
     from app.settings import Settings
 
 POLL_SECONDS = 0.5
@@ -36,7 +39,7 @@ def review(
     started = time.monotonic()
     from rich.console import Console
 
-    from app import log, review_file, review_output
+    from app import data_dir, log, review_file
     from app.clock import now
     from app.journal import Journal
     from app.models import LOCAL_CONCURRENCY
@@ -50,21 +53,47 @@ def review(
     context = review_file.read_context(settings.context_dir)
     vault = Vault.load(settings)
     ready = _open(settings, errors, concurrency=concurrency)
+    folder = data_dir.ensure(settings.data_dir)
     opened = closing(ready.asking) if ready is not None else nullcontext()
-    with opened, Journal(settings.data_dir / "review-replies.jsonl", fresh=fresh) as journal:
+    with opened, Journal(folder / "review-replies.jsonl", fresh=fresh) as journal:
         reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date())
         startup = time.monotonic() - started
         at_once = LOCAL_CONCURRENCY if ready is not None and ready.demonstration else concurrency
         with _progress(errors, total=len(batch.tickets)) as advance:
             report = reviewer.review(batch, concurrency=at_once, on_done=advance)
-    if as_json:
-        whole = review_output.as_json(report, startup_seconds=startup)
-        json.dump(whole, sys.stdout, ensure_ascii=False, indent=1)
-        sys.stdout.write("\n")
-        review_output.print_summary(report, errors, startup_seconds=startup)
-    else:
-        review_output.print_report(report, Console(), startup_seconds=startup)
+    with _standard_output():
+        _print(report, errors, as_json=as_json, startup_seconds=startup)
     raise typer.Exit(1 if any(reviewed.judgement is None for reviewed in report.reviewed) else 0)
+
+
+def _print(report: Report, errors: Console, *, as_json: bool, startup_seconds: float) -> None:
+    from rich.console import Console
+
+    from app import review_output
+
+    if not as_json:
+        review_output.print_report(report, Console(), startup_seconds=startup_seconds)
+        return
+    whole = review_output.as_json(report, startup_seconds=startup_seconds)
+    json.dump(whole, sys.stdout, indent=1)  # as ASCII: in any locale, and without orders to a terminal
+    sys.stdout.write("\n")
+    review_output.print_summary(report, errors, startup_seconds=startup_seconds)
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """What is paid for is not lost to a locale without our marks; a full disk is told, a reader that left is not."""
+    from app.review_file import KEPT, ReviewError
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered still has no other place
+        if not isinstance(error, BrokenPipeError):
+            raise ReviewError(f"cannot write the result: {error.strerror}. {KEPT}") from None
 
 
 def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | None:
