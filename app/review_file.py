@@ -158,13 +158,19 @@ def read_tickets(path: Path) -> Batch:
         if not line.strip():
             continue
         try:
-            tickets.append(parse_jsonl_line(line))
+            tickets.append(_finished(parse_jsonl_line(line)))
         except TicketError as error:
             bad.append(BadRow(number, str(error)))
     if not tickets:
         shown = "; ".join(f"line {row.line}: {row.problem}" for row in bad[:3])
         raise ReviewError(f"no ticket can be read from {path}" + (f": {shown}" if bad else ": the file is empty"))
     return Batch(tuple(tickets), tuple(bad))
+
+
+def _finished(ticket: Ticket) -> Ticket:
+    if not ticket.finished:
+        raise TicketError(f"{ticket.external_id} is {ticket.status}: only resolved and closed tickets are judged")
+    return ticket
 
 
 def read_context(folder: Path) -> Context:
@@ -211,16 +217,15 @@ class Reviewer:
         revisions = [revise(ticket) for ticket in batch.tickets]
         seconds = self._second_budget(revisions)
 
+        def one(revision: Revision) -> Reviewed:
+            with self._ending_all():
+                reviewed = self._review(revision, supplied=supplied, seconds=seconds)
+            on_done()
+            return reviewed
+
         started = time.monotonic()
         threads = concurrency * TICKETS_PER_CALL
         with ThreadPoolExecutor(threads, thread_name_prefix="review") as pool, self._ending_all(pool):
-
-            def one(revision: Revision) -> Reviewed:
-                with self._ending_all(pool):
-                    reviewed = self._review(revision, supplied=supplied, seconds=seconds)
-                on_done()
-                return reviewed
-
             priming = self._prime(pool, revisions)
             reviewed = tuple(pool.map(one, revisions))
         return Report(
@@ -235,14 +240,15 @@ class Reviewer:
         )
 
     @contextmanager
-    def _ending_all(self, pool: ThreadPoolExecutor) -> Iterator[None]:
+    def _ending_all(self, pool: ThreadPoolExecutor | None = None) -> Iterator[None]:
         """Whatever ends this ends the others: no call is paid whose reply nobody reads, or the disk cannot keep."""
         try:
             yield
         except BaseException as end:
             if self.ready is not None:
                 self.ready.asking.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(end, KeyboardInterrupt):
                 raise ReviewError(f"stopped. {KEPT}") from None
             raise

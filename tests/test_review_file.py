@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from typing_extensions import override
 
 from agents.gateway import CallFailed
 from agents.question import Question, Reply, Usage
@@ -282,3 +283,24 @@ def test_attempts_without_a_reply_are_counted(monkeypatch: pytest.MonkeyPatch) -
     sums = totals(report, startup_seconds=0.0)
     assert (sums["attempts_without_reply"], sums["possibly_billed"]) == (6, 6)
     assert "6 calls without a reply, 6 possibly billed" in shown(report)
+
+
+def test_what_goes_wrong_at_once_is_what_is_told() -> None:
+    """The first ticket may be over before the last one has its turn."""
+
+    class Broken(Memory):
+        @override
+        def keep(self, _question: Question, _reply: Reply) -> Reply:
+            raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        reviewer(Scripted(Model()), Broken()).review(batch(500), concurrency=4)
+
+
+def test_a_ticket_that_is_still_open_is_told_by_line_and_not_judged(tmp_path: Path) -> None:
+    file = tmp_path / "tickets.jsonl"
+    rows = ({"external_id": "A", "status": "closed"}, {"external_id": "B", "status": "pending"})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    batch = read_tickets(file)
+    assert [ticket.external_id for ticket in batch.tickets] == ["A"]
+    assert batch.bad_rows == ((2, "B is pending: only resolved and closed tickets are judged"),)
