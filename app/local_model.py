@@ -106,8 +106,7 @@ def run(settings: Settings, *, steps: Steps = STEPS) -> int:
     """Serves until SIGTERM, SIGINT or SIGHUP. Returns at once, 0, where another process does it already."""
     folder = _folder(settings.data_dir)
     data_dir.ensure(settings.data_dir)
-    folder.mkdir(exist_ok=True)
-    with _lock(folder) as ours:
+    with data_dir.writing(folder), _lock(folder) as ours:
         if not ours:
             log.info("local_model.runs_already")
             return 0
@@ -193,6 +192,7 @@ def _handling(handler: Callable[[int, FrameType | None], object] | signal.Handle
 @contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
     """True if the lock is ours now."""
+    folder.mkdir(exist_ok=True)
     with open(folder / "lock", "ab", opener=_private) as file:
         for _ in range(LOCK_TRIES):
             with suppress(BlockingIOError):

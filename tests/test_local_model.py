@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import local_model
+from app.errors import DataDirError
 from app.local_model import LocalState, read_state
 from app.settings import Settings
 from app.weights import DEMONSTRATION
@@ -190,3 +191,10 @@ def test_it_dies_with_a_parent_that_was_killed(own_settings: Settings) -> None:
 def test_the_demonstration_model_is_complete_in_its_parts() -> None:
     parts = DEMONSTRATION.parts
     assert (parts.count - 1) * parts.size < DEMONSTRATION.size <= parts.count * parts.size
+
+
+def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """Root ignores rights, so a file stands where the folder should be."""
+    (tmp_path / "local-model").write_text("in the way")
+    with pytest.raises(DataDirError, match="TICKETQC_DATA_DIR"):
+        local_model.run(Settings(_env_file=None, data_dir=tmp_path))
