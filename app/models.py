@@ -47,11 +47,11 @@ class Choice:
 
 
 def choose(settings: Settings, role: Role = "worker") -> Choice:
-    """A named model; else the default where there is a key; else the local one, or for the strong role the worker's."""
+    """A named model; else the default where there is a key or a server; else the local one, or the worker's choice."""
     named = settings.worker_model if role == "worker" else settings.strong_model
     if named:
         return Choice(role, named)
-    if settings.anthropic_api_key:
+    if settings.anthropic_api_key or (role == "worker" and settings.anthropic_base_url):
         return Choice(role, DEFAULTS[role])
     return Choice(role, LOCAL if role == "worker" else choose(settings).model)
 

@@ -50,6 +50,12 @@ def test_a_named_model_is_taken_with_a_key_or_without(settings: Settings, keyed:
         assert choose(named(one, strong_model=model)) == choose(one)
 
 
+def test_a_server_that_needs_no_key_is_a_choice_of_that_server(settings: Settings) -> None:
+    served = named(settings, anthropic_base_url="http://10.0.0.7:8080")
+    assert choose(served) == Choice("worker", HAIKU)
+    assert choose(served, "strong") == Choice("strong", HAIKU)
+
+
 @pytest.mark.parametrize("model", ["none", "local", "house-model"])
 def test_without_a_key_the_strong_role_is_played_by_the_workers_model(
     settings: Settings, keyed: Settings, model: str

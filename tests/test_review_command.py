@@ -46,7 +46,8 @@ def test_json_has_the_promised_shape_alone_on_standard_output(desk: Desk, double
     done = Done(0, *process.communicate(timeout=60))
     assert process.returncode == 0
     report = done.report
-    ids = [json.loads(line)["external_id"] for line in SAMPLES.read_text().splitlines()]
+    rows = [json.loads(line) for line in SAMPLES.read_text("utf-8").splitlines()]
+    ids = [row["external_id"] for row in rows if row["status"] in {"resolved", "closed"}]
     assert [one["external_id"] for one in report["tickets"]] == ids
     rubric = shipped_context().rubric
     for one in report["tickets"]:
