@@ -71,7 +71,7 @@ class CallFailed(Exception):  # noqa: N818  it names what went wrong
 class Endpoint:
     """Where a model is served. `tool` mode is for servers that ignore `output_config.format` (llama.cpp does)."""
 
-    api_key: str
+    api_key: str = field(repr=False)
     base_url: str | None = None
     mode: Mode = "format"
     timeout_seconds: float = 60.0
@@ -241,6 +241,8 @@ class Gateway:
         if isinstance(error, sdk.APITimeoutError):
             return CallFailed("timeout", f"no answer within {self._endpoint.timeout_seconds:g} s")
         if isinstance(error, sdk.APIConnectionError):
+            if type(error.__cause__).__name__ == "LocalProtocolError":  # nothing else that people set is a header
+                return CallFailed("authentication", "the key holds a character that cannot be sent")
             return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {_why(error)}")
         if isinstance(error, sdk.APIStatusError):
             wait = _retry_after(error.response.headers)

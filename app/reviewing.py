@@ -122,7 +122,7 @@ _JUDGED_WITHOUT_MODEL = (
     .where(
         tables.Verdict.panel == literal(NO_MODEL, literal_execute=True), tables.Verdict.id == tables.Ticket.verdict_id
     )
-    .where(tables.Ticket.review_state == "done")
+    .where(tables.Ticket.review_state == "done", ~tables.Revision.document.has_key("removed"))
 )
 
 

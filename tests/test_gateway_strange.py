@@ -152,3 +152,13 @@ def test_a_page_in_place_of_an_error_is_told_short_and_without_controls(stub: St
         stub.gateway().look_up("house")
     assert len(str(caught.value)) < LONGEST_MESSAGE + 20
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret ", "sk-\0secret"])
+def test_a_key_that_cannot_be_sent_is_a_bad_key_and_is_not_repeated(stub: Stub, key: str) -> None:
+    gateway = Gateway(Endpoint(key, stub.address))
+    with pytest.raises(CallFailed) as caught:
+        gateway.look_up("house")
+    assert caught.value.code == "authentication"
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(Endpoint(key))

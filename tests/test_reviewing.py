@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ from sqlalchemy import select, text
 
 from agents.judge import Judgement, judge
 from app import reviewing, tables
+from app.clock import now
 from app.deps import Deps
 from app.intake.recording import record
 from app.model_watch import Models
 from app.releases import release
+from app.retention import remove
 from tests.cast import MODEL, TRIAGED, judged, said
 from tests.double import Double, Fault, running
 from tests.factories import make_connection, make_context, office_ticket
@@ -305,6 +308,15 @@ def test_what_was_judged_without_a_model_is_taken_up_by_a_later_one(deps: Deps, 
     reviewing.resume(deps)
     assert jobs(session) == [f"review:{revision_id}"]
     reviewing.review(deps, revision_id=revision_id)
+    without_jobs(session)
+    reviewing.resume(deps)
+    assert jobs(session) == []
+
+
+def test_a_ticket_whose_texts_retention_has_taken_is_not_judged_by_what_is_left(deps: Deps, session: Session) -> None:
+    revision_id = arrive(session)
+    reviewing.review(started(deps.engine, deps.settings, deps.vault, worker_model="none"), revision_id=revision_id)
+    remove(deps.engine, moment=now() + timedelta(days=500), deliveries=timedelta(days=1))
     without_jobs(session)
     reviewing.resume(deps)
     assert jobs(session) == []
