@@ -25,7 +25,7 @@ _RESULT = re.compile(r"\*\*([^*]*)\*\*\s*:?\s*(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Criterion:
-    """One line of the rubric. `settled_by` names checks: where one is not met, so is this criterion, unasked."""
+    """One line of the rubric. `settled_by` names checks: where one is not met, neither is this, whoever says what."""
 
     id: str
     title: str

@@ -124,7 +124,8 @@ class Models:
         self._local_urls[choice.role] = None
         if local.state == "absent":
             return Status("failed", LOCAL, demonstration=True, detail=local.detail or NOT_RUNNING)
-        return Status(local.state, local.model or LOCAL, True, local.progress, local.detail)  # noqa: FBT003
+        model = local.model or LOCAL
+        return Status(local.state, model, demonstration=True, progress=local.progress, detail=local.detail)
 
     def _opened(self, choice: Choice, local: local_model.LocalState | None) -> Status:
         try:

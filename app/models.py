@@ -93,14 +93,16 @@ def open_model(settings: Settings, choice: Choice, *, concurrency: int, local: l
         if local is None or local.url is None or local.model is None:
             raise CallFailed("connection", "the local model is not running")
         gateway = Gateway(endpoint(settings, choice, local_url=local.url))
-        return Ready(local.model, Asking(gateway, pace=Pace(concurrency=LOCAL_CONCURRENCY)), True, LOCAL_TOKEN_LIMIT)  # noqa: FBT003
+        asking = Asking(gateway, pace=Pace(concurrency=LOCAL_CONCURRENCY))
+        return Ready(local.model, asking, demonstration=True, token_limit=LOCAL_TOKEN_LIMIT)
     gateway = Gateway(endpoint(settings, choice))
     try:
         facts = gateway.look_up(choice.model)
     except CallFailed:
         gateway.close()
         raise
-    return Ready(choice.model, Asking(gateway, pace=Pace(concurrency=concurrency)), False, _token_limit(facts))  # noqa: FBT003
+    asking = Asking(gateway, pace=Pace(concurrency=concurrency))
+    return Ready(choice.model, asking, demonstration=False, token_limit=_token_limit(facts))
 
 
 def _token_limit(facts: ModelFacts) -> int:

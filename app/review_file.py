@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from agents import qc, triage
 from agents.context import Context, ContextError, read_folder
@@ -87,13 +87,14 @@ class Spending:
     def known_cost(self) -> Decimal | None:
         return None if self.unpriced else self.cost_usd
 
-    def __iadd__(self, other: Spending) -> Self:
-        self.usage = _sum_usage((self.usage, other.usage))
-        self.cost_usd += other.cost_usd
-        self.replies += other.replies
-        self.reused += other.reused
-        self.unpriced += other.unpriced
-        return self
+    def __add__(self, other: Spending) -> Spending:
+        return Spending(
+            _sum_usage((self.usage, other.usage)),
+            self.cost_usd + other.cost_usd,
+            self.replies + other.replies,
+            self.reused + other.reused,
+            self.unpriced + other.unpriced,
+        )
 
 
 def _sum_usage(parts: Sequence[Usage]) -> Usage:

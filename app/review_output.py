@@ -53,15 +53,8 @@ def _ticket(reviewed: Reviewed) -> dict[str, Any]:
         ],
         "models": list(reviewed.models),
         "second_run": judgement.second_run if judgement else False,
-        "cost_usd": _money(_both(reviewed).known_cost),
+        "cost_usd": _money((reviewed.first + reviewed.second).known_cost),
     }
-
-
-def _both(reviewed: Reviewed) -> Spending:
-    total = Spending()
-    total += reviewed.first
-    total += reviewed.second
-    return total
 
 
 def triage_json(triage: Triage) -> dict[str, Any]:
@@ -95,14 +88,9 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 
 def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
     """Counts, tokens and cost of the whole run; second runs stand on their own line and in the total."""
-    first, second = Spending(), Spending()
-    first += report.priming
-    for reviewed in report.reviewed:
-        first += reviewed.first
-        second += reviewed.second
-    everything = Spending()
-    everything += first
-    everything += second
+    first = sum((reviewed.first for reviewed in report.reviewed), report.priming)
+    second = sum((reviewed.second for reviewed in report.reviewed), Spending())
+    everything = first + second
     outcomes = [r.judgement.verdict.outcome if r.judgement else "not_judged" for r in report.reviewed]
     decided = outcomes.count("pass") + outcomes.count("fail")
     cost = everything.known_cost
@@ -185,7 +173,7 @@ def _row(reviewed: Reviewed, report: Report) -> tuple[Text | str, ...]:
     verdict = judgement.verdict
     score = "-" if verdict.score is None else f"{int(verdict.score)}"  # down: 79.6 must not read as the 80 that passes
     reason = _plain(verdict.reasons[0] if verdict.reasons else "")
-    cost = _both(reviewed).known_cost
+    cost = (reviewed.first + reviewed.second).known_cost
     money = "?" if cost is None else f"{cost:.5f}"
     return ticket, Text(*MARKS[verdict.outcome]), score, reason, Text(_worst(judgement.findings, report)), money
 
