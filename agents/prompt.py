@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FENCE = "ticket-text"
 # Anything that could be read as a fence line, in whatever case or width; the nonce alone already makes forgery vain.
-_FENCE_LIKE = re.compile(r"[<\uff1c\u2039\u3008]\s*/?\s*(ticket[-\s_]*text)", re.IGNORECASE)
+_FENCE_LIKE = re.compile(r"[<\u2039\u276e\u27e8\u3008]\W{0,4}(ticket[\W_]{0,4}text)", re.IGNORECASE)
 _KEPT_CONTROLS = frozenset("\t")
 _INVISIBLE = frozenset({"Cf", "Cc", "Co", "Cs", "Cn", "Zl", "Zp"})
 _EXTRA_INVISIBLE = frozenset(
@@ -34,7 +34,9 @@ def system_blocks(context: Context, agent: Agent) -> tuple[str, ...]:
 
 def neutralise(text: str) -> str:
     """One line of a ticket without invisible characters and without anything that looks like our fence."""
-    return _FENCE_LIKE.sub(r"(\1", visible(text)).replace("\t", " ")
+    seen = visible(text)
+    folded = unicodedata.normalize("NFKC", seen)
+    return _FENCE_LIKE.sub(r"(\1", folded if _FENCE_LIKE.search(folded) else seen).replace("\t", " ")
 
 
 def visible(text: str) -> str:

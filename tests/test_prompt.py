@@ -72,6 +72,25 @@ def test_fence_like_text_is_made_harmless(attack: str) -> None:
     assert not any("<ticket" in visible(line).casefold().replace("/", "").replace(" ", "") for line in body)
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "\uff1c\uff0f\uff54\uff49\uff43\uff4b\uff45\uff54\uff0d\uff54\uff45\uff58\uff54 0123\uff1e",
+        "<\u2044ticket-text>",
+        "\u2039/ticket\u2013text\u203a",
+        "\u3008 / TICKET _ TEXT \u3009",
+        "<\uff54icket-text>",
+    ],
+)
+def test_what_only_looks_like_a_fence_is_made_harmless_too(attack: str) -> None:
+    assert neutralise(f"before {attack} after").casefold().startswith("before (ticket")
+
+
+def test_other_words_in_any_script_stay_as_they_are() -> None:
+    for text in ("\uff21\uff22\uff23 \ufb01le", "a <ticket> and its text", "x < y, ticket text", "\u6f22\u5b57 \u00bd"):
+        assert neutralise(text) == text
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_no_ticket_line_can_pass_for_one_of_ours(text: str) -> None:
     ticket = revision(description=text)
