@@ -6,7 +6,8 @@ A key chooses Anthropic's API (or the server of ANTHROPIC_BASE_URL); without one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from agents.gateway import CallFailed, Endpoint, Gateway, ModelFacts
@@ -26,6 +27,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 DEFAULTS: Mapping[Role, str] = {"worker": "claude-haiku-5-5", "strong": "claude-sonnet-5-5"}
 NONE, LOCAL = "none", "local"
 CONCURRENCY = 16  # calls in flight per process
+TICKETS_AT_ONCE = 64  # more than calls in flight, so that no slot stands idle between a ticket's two calls
 LOCAL_CONCURRENCY = 1  # more would only evict each other's prefix
 LOCAL_TIMEOUT_SECONDS = 900.0  # two busy cores slow a local model tenfold
 
@@ -85,6 +87,8 @@ class Ready:
     asking: Asking
     demonstration: bool
     token_limit: int
+    # Tickets in work at the same time; with a slow model the first verdict must not wait for the last ticket's triage.
+    turns: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(TICKETS_AT_ONCE))
 
 
 def open_model(settings: Settings, choice: Choice, *, concurrency: int, local: local_model.LocalState | None) -> Ready:
@@ -94,7 +98,8 @@ def open_model(settings: Settings, choice: Choice, *, concurrency: int, local: l
             raise CallFailed("connection", "the local model is not running")
         gateway = Gateway(endpoint(settings, choice, local_url=local.url))
         asking = Asking(gateway, pace=Pace(concurrency=LOCAL_CONCURRENCY))
-        return Ready(local.model, asking, demonstration=True, token_limit=LOCAL_TOKEN_LIMIT)
+        turns = threading.Semaphore(LOCAL_CONCURRENCY)
+        return Ready(local.model, asking, demonstration=True, token_limit=LOCAL_TOKEN_LIMIT, turns=turns)
     gateway = Gateway(endpoint(settings, choice))
     try:
         facts = gateway.look_up(choice.model)

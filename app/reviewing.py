@@ -9,10 +9,12 @@ A review, step by step; no transaction is open while a model is asked:
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import func, literal, or_, select, update
+from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
 from agents.gateway import CallFailed
@@ -25,7 +27,7 @@ from app.errors import NotFound
 from app.judgements import NO_MODEL, Case, record, record_intake, show
 from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
-from app.runs import RunStore
+from app.runs import DUPLICATE, RunStore
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -43,6 +45,11 @@ log = structlog.get_logger()
 
 SECOND_LOCK = 7_133_702  # arbitrary; those who ask for a second run at the same moment count each other
 SECOND_NOTE = "judged a second time"  # why a ticket is running: its second run is allowed and under way
+DAY = func.make_interval(0, 0, 0, 1)
+MOST_UNANSWERED = 24  # attempts a day about one revision while others are answered, each of them possibly billed
+MEANWHILE = func.make_interval(
+    0, 0, 0, 0, 0, 15
+)  # an answer to another this long before an attempt: the model was there
 MOST_RESUMED = 2_000  # tickets a time: more than a minute's work for one worker
 
 
@@ -51,6 +58,11 @@ def review(deps: Deps, *, revision_id: int) -> None:
     ready = deps.models.ready()
     if ready is None and deps.models.choice().judged_by_model:
         return _wait(deps, revision_id, "waiting for the model")
+    with ready.turns if ready else nullcontext():
+        return _review(deps, revision_id, ready)
+
+
+def _review(deps: Deps, revision_id: int, ready: Ready | None) -> None:
     case = _open_case(deps, revision_id, ready)
     if case is None:
         return None
@@ -78,6 +90,11 @@ def triage(deps: Deps, *, revision_id: int) -> None:
         if deps.models.choice().judged_by_model:
             return _wait(deps, revision_id, "waiting for the model")
         return _set_state(deps, revision_id, "open", "")
+    with ready.turns:
+        return _triage_intake(deps, revision_id, ready)
+
+
+def _triage_intake(deps: Deps, revision_id: int, ready: Ready) -> None:
     case = _open_case(deps, revision_id, ready)
     if case is None:
         return None
@@ -218,7 +235,7 @@ def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:
     The note on a ticket's row is the reservation: whoever asks next counts it, in whatever worker.
     """
     run, verdict, ticket = tables.Run, tables.Verdict, tables.Ticket
-    day = func.now() - func.make_interval(0, 0, 0, 1)
+    day = func.now() - DAY
     recorded = select(run.id).where(run.purpose == "second", run.replied)
     mine = (
         run.revision_id == case.revision_id,
@@ -248,7 +265,31 @@ def _call_failed(deps: Deps, revision_id: int, failure: CallFailed, ready: Ready
         return _wait(deps, revision_id, "the model cannot be used; see the banner")
     if failure.permanent:
         return _set_state(deps, revision_id, "parked", f"the model's server rejected the question: {failure}")
+    if ready is not None and _unanswerable(deps, revision_id, ready):
+        note = f"the model answers about other tickets, but not about this one: {failure}"
+        return _set_state(deps, revision_id, "parked", note)
     return _wait(deps, revision_id, f"the model did not answer; tried again within minutes ({failure.code})")
+
+
+def _unanswerable(deps: Deps, revision_id: int, ready: Ready) -> bool:
+    """True where the attempts about this revision fail time and again although the model is there for others."""
+    mine, other = tables.Run, aliased(tables.Run)
+    meanwhile = select(other.id).where(
+        other.replied,
+        other.model == ready.model,
+        other.revision_id != revision_id,
+        other.recorded_at.between(mine.recorded_at - MEANWHILE, mine.recorded_at),
+    )
+    failed = select(mine.id).where(
+        mine.revision_id == revision_id,
+        mine.model == ready.model,
+        ~mine.replied,
+        mine.outcome != DUPLICATE,
+        mine.recorded_at > func.now() - DAY,
+        meanwhile.exists(),
+    )
+    with transaction(deps.engine) as session:
+        return _count(session, failed) >= MOST_UNANSWERED
 
 
 def _wait(deps: Deps, revision_id: int, note: str) -> None:

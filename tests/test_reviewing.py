@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,11 +17,13 @@ from sqlalchemy import select, text
 from agents.judge import Judgement, judge
 from app import reviewing, tables
 from app.clock import now
+from app.asking import TRIES
 from app.deps import Deps
 from app.intake.recording import record
 from app.model_watch import Models
 from app.releases import release
 from app.retention import remove
+from app.reviewing import MOST_UNANSWERED
 from tests.cast import MODEL, TRIAGED, judged, said
 from tests.double import Double, Fault, running
 from tests.factories import make_connection, make_context, office_ticket
@@ -450,3 +454,36 @@ def test_a_second_run_on_record_is_gone_by_again_after_a_crash(
     reviewing.review(deps, revision_id=revision_id)
     assert judged_by_two == [True]
     assert len(double.account.calls) == paid
+
+
+def test_a_slow_model_finishes_one_ticket_before_it_takes_the_next(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    ready = deps.models.ready()
+    assert ready is not None
+    deps.models._ready["worker"] = replace(ready, turns=threading.Semaphore(1))  # noqa: SLF001  as for the local model
+    revisions = [arrive(session, external_id=f"INC-{one}", description=f"Desk {one} is dark.") for one in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda one: reviewing.review(deps, revision_id=one), revisions))
+    assert [call.kind for call in double.account.calls] == ["triage", "qc"] * 3
+
+
+def test_a_ticket_that_alone_gets_no_answer_is_parked_in_the_end(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its attempts may be billed, and there would be no end to them."""
+    monkeypatch.setattr("app.asking.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("app.asking.LONGEST_WAIT", 0.001)
+    double.fault(Fault("server_error", match="LT-666"))
+    revision_id = arrive(session, external_id="INC-666", description="My laptop LT-666 is on fire.")
+    jobs = MOST_UNANSWERED // TRIES
+    for _ in range(2 * jobs):  # an outage: nobody is answered
+        reviewing.review(deps, revision_id=revision_id)
+        assert ticket_of(session, revision_id).review_state == "waiting_model"
+    reviewing.review(deps, revision_id=arrive(session, external_id="INC-1"))
+    for number in range(jobs):
+        assert ticket_of(session, revision_id).review_state == "waiting_model", number
+        reviewing.review(deps, revision_id=revision_id)
+    ticket = ticket_of(session, revision_id)
+    assert ticket.review_state == "parked"
+    assert "answers about other tickets, but not about this one: HTTP 500" in ticket.review_note
