@@ -16,8 +16,8 @@ from sqlalchemy import select, text
 
 from agents.judge import Judgement, judge
 from app import reviewing, tables
-from app.clock import now
 from app.asking import TRIES
+from app.clock import now
 from app.deps import Deps
 from app.intake.recording import record
 from app.model_watch import Models
