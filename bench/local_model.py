@@ -42,7 +42,7 @@ def _chosen(folder: Path) -> tuple[dict[str, str], Path]:
     """The resolution code of each chosen ticket, and a file of them without what would give it away."""
     codes: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
-    for line in TICKETS.read_text("utf-8").splitlines():
+    for line in TICKETS.read_bytes().splitlines():  # bytes: text has line separators of its own
         row = json.loads(line)
         code = (row["resolution"] or {}).get("code")
         if code in {UNCLEAR, CLEAR} and list(codes.values()).count(code) < EACH:
