@@ -45,11 +45,10 @@ log = structlog.get_logger()
 
 SECOND_LOCK = 7_133_702  # arbitrary; those who ask for a second run at the same moment count each other
 SECOND_NOTE = "judged a second time"  # why a ticket is running: its second run is allowed and under way
+GONE = "the model went away before this ticket's turn came; tried again within minutes"
 DAY = func.make_interval(0, 0, 0, 1)
 MOST_UNANSWERED = 24  # attempts a day about one revision while others are answered, each of them possibly billed
-MEANWHILE = func.make_interval(
-    0, 0, 0, 0, 0, 15
-)  # an answer to another this long before an attempt: the model was there
+MEANWHILE = func.make_interval(0, 0, 0, 0, 0, 15)  # minutes before an attempt in which another's answer shows a model
 MOST_RESUMED = 2_000  # tickets a time: more than a minute's work for one worker
 
 
@@ -63,6 +62,8 @@ def review(deps: Deps, *, revision_id: int) -> None:
 
 
 def _review(deps: Deps, revision_id: int, ready: Ready | None) -> None:
+    if deps.models.ready() is not ready:
+        return _wait(deps, revision_id, GONE)
     case = _open_case(deps, revision_id, ready)
     if case is None:
         return None
@@ -95,6 +96,8 @@ def triage(deps: Deps, *, revision_id: int) -> None:
 
 
 def _triage_intake(deps: Deps, revision_id: int, ready: Ready) -> None:
+    if deps.models.ready() is not ready:
+        return _wait(deps, revision_id, GONE)
     case = _open_case(deps, revision_id, ready)
     if case is None:
         return None

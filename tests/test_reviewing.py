@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, text
 
+from agents.gateway import CallFailed
 from agents.judge import Judgement, judge
 from app import reviewing, tables
 from app.asking import TRIES
@@ -21,6 +23,7 @@ from app.clock import now
 from app.deps import Deps
 from app.intake.recording import record
 from app.model_watch import Models
+from app.models import TICKETS_AT_ONCE
 from app.releases import release
 from app.retention import remove
 from app.reviewing import MOST_UNANSWERED
@@ -466,6 +469,24 @@ def test_a_slow_model_finishes_one_ticket_before_it_takes_the_next(
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda one: reviewing.review(deps, revision_id=one), revisions))
     assert [call.kind for call in double.account.calls] == ["triage", "qc"] * 3
+
+
+def test_who_waited_for_its_turn_asks_no_model_that_went_away_meanwhile(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    ready = deps.models.ready()
+    assert ready is not None
+    revision_id = arrive(session)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(TICKETS_AT_ONCE):
+            ready.turns.acquire()
+        waiting = pool.submit(reviewing.review, deps, revision_id=revision_id)
+        time.sleep(0.1)
+        deps.models.failed(CallFailed("billing", "HTTP 402"), asked=ready)
+        ready.turns.release()
+        waiting.result(timeout=10)
+    assert double.account.calls == []
+    assert ticket_of(session, revision_id).review_state == "waiting_model"
 
 
 def test_a_ticket_that_alone_gets_no_answer_is_parked_in_the_end(
