@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # More tickets are in work than calls are in flight (the model's pace sees to that), so that no slot stands idle while
 # the last tickets go through their two or three calls one after the other.
 TICKETS_PER_CALL = 2
+PATIENCE = 5.0  # seconds after Ctrl-C for answers that are under way: they are paid for
 AGENTS: tuple[Agent, ...] = ("triage", "qc")
 KEPT = "Replies received so far are kept and will not be paid again."
 SECOND_PURPOSES: frozenset[Purpose] = frozenset({"second", "second_repair"})
@@ -47,6 +48,12 @@ SECOND_PURPOSES: frozenset[Purpose] = frozenset({"second", "second_repair"})
 
 class ReviewError(TicketqcError):
     """The file cannot be reviewed; the message says why and what to do."""
+
+
+class Stopped(ReviewError):  # noqa: N818  the name says it
+    """Somebody wanted it to end. Threads may still wait for an answer: they can be left, but not ended."""
+
+    exit_code = 130
 
 
 class BadRow(NamedTuple):
@@ -219,16 +226,17 @@ class Reviewer:
         seconds = self._second_budget(revisions)
 
         def one(revision: Revision) -> Reviewed:
-            with self._ending_all():
+            with self._stopping_others():
                 reviewed = self._review(revision, supplied=supplied, seconds=seconds)
             on_done()
             return reviewed
 
         started = time.monotonic()
-        threads = concurrency * TICKETS_PER_CALL
-        with ThreadPoolExecutor(threads, thread_name_prefix="review") as pool, self._ending_all(pool):
+        tickets: list[Future[Reviewed]] = []
+        with self._pool(concurrency * TICKETS_PER_CALL, tickets) as pool:
             priming = self._prime(pool, revisions)
-            reviewed = tuple(pool.map(one, revisions))
+            tickets += [pool.submit(one, revision) for revision in revisions]
+            reviewed = tuple(ticket.result() for ticket in tickets)
         return Report(
             reviewed=reviewed,
             bad_rows=batch.bad_rows,
@@ -241,17 +249,31 @@ class Reviewer:
         )
 
     @contextmanager
-    def _ending_all(self, pool: ThreadPoolExecutor | None = None) -> Iterator[None]:
-        """Whatever ends this ends the others: no call is paid whose reply nobody reads, or the disk cannot keep."""
+    def _pool(self, threads: int, tickets: list[Future[Reviewed]]) -> Iterator[ThreadPoolExecutor]:
+        """Its threads are over when the block is, unless Ctrl-C ends it: then what is under way has a moment."""
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="review")
+        try:
+            with self._stopping_others():
+                yield pool
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            free = self.ready is None or self.ready.demonstration
+            with suppress(KeyboardInterrupt):  # a second time: at once
+                wait([ticket for ticket in tickets if ticket.running()], timeout=0 if free else PATIENCE)
+            raise Stopped(f"stopped. {KEPT}") from None
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        pool.shutdown()
+
+    @contextmanager
+    def _stopping_others(self) -> Iterator[None]:
+        """What ends this ends all: no call is paid whose reply nobody reads, or the disk cannot keep."""
         try:
             yield
-        except BaseException as end:
+        except BaseException:
             if self.ready is not None:
                 self.ready.asking.stop()
-            if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(end, KeyboardInterrupt):
-                raise ReviewError(f"stopped. {KEPT}") from None
             raise
 
     def _second_budget(self, revisions: Sequence[Revision]) -> _SecondBudget:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.review_file import PATIENCE
 from tests.cast import REPOSITORY, shipped_context
 from tests.desk import PRIMING, Desk, Done, desk_at, ticket
 from tests.double import Double, Fault, running
@@ -262,3 +263,17 @@ def test_a_locale_without_our_marks_costs_no_result(desk: Desk) -> None:
     out, err = desk.start().communicate(timeout=20)
     assert "Traceback" not in err
     assert re.search(r"INC-\? +\? (pass|fail)", out)
+
+
+def test_who_stops_it_need_not_wait_for_a_server_that_hangs(desk: Desk, double: Double) -> None:
+    desk.write(*(ticket(number) for number in range(8)))
+    double.fault(Fault("hang", at=tuple(range(PRIMING, 1_000))))
+    process = desk.start("--concurrency", "4")
+    while len(double.account.calls) < PRIMING + 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE + 10)
+    assert (process.returncode, out) == (130, "")
+    assert "stopped. Replies received so far are kept" in err
+    assert "Traceback" not in err

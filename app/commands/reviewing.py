@@ -55,7 +55,7 @@ def review(
     ready = _open(settings, errors, concurrency=concurrency)
     folder = data_dir.ensure(settings.data_dir)
     opened = closing(ready.asking) if ready is not None else nullcontext()
-    with opened, Journal(folder / "review-replies.jsonl", fresh=fresh) as journal:
+    with _left_at_once(), opened, Journal(folder / "review-replies.jsonl", fresh=fresh) as journal:
         reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date())
         startup = time.monotonic() - started
         at_once = LOCAL_CONCURRENCY if ready is not None and ready.demonstration else concurrency
@@ -64,6 +64,18 @@ def review(
     with _standard_output():
         _print(report, errors, as_json=as_json, startup_seconds=startup)
     raise typer.Exit(1 if any(reviewed.judgement is None for reviewed in report.reviewed) else 0)
+
+
+@contextmanager
+def _left_at_once() -> Iterator[None]:
+    """Asked to stop we go, though threads wait for an answer; the local model's process ends with its parent."""
+    from app.review_file import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        typer.echo(f"ticketqc: {stopped}", err=True)
+        os._exit(stopped.exit_code)
 
 
 def _print(report: Report, errors: Console, *, as_json: bool, startup_seconds: float) -> None:
