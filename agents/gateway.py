@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,6 @@ from agents.prompt import visible
 from agents.question import Outcome, Question, Reply, Turn, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from anthropic.types import Message, ModelInfo
@@ -29,6 +29,7 @@ FailureCode = Literal[
 
 STRONG_AGENTS = frozenset({"chief_of_staff"})
 ANSWER_TOOL = "answer"
+MOST_ITEMS = 4  # of any list in an answer, where the server lets us say so
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
 _NO_MODEL_LIST = frozenset({404, 405, 501})  # of servers that have only the messages
 LONGEST_MESSAGE = 300  # characters of a server's own words about an error: it may send a whole page
@@ -208,7 +209,7 @@ class Gateway:
             "messages": [{"role": turn.role, "content": turn.text} for turn in question.turns],
         }
         if self.mode == "tool":
-            schema = {"name": ANSWER_TOOL, "description": "Give the answer.", "input_schema": dict(question.schema)}
+            schema = {"name": ANSWER_TOOL, "description": "Give the answer.", "input_schema": _bounded(question.schema)}
             choice = {"type": "tool", "name": ANSWER_TOOL, "disable_parallel_tool_use": True}
             return {**request, "tools": [schema], "tool_choice": choice}
         output: dict[str, Any] = {"format": {"type": "json_schema", "schema": dict(question.schema)}}
@@ -255,6 +256,19 @@ class Gateway:
 def _why(error: Exception) -> str:
     """Refused, no such host, no valid certificate: the cause tells. Other causes may quote headers, and so the key."""
     return str(error.__cause__ if type(error.__cause__).__name__ == "ConnectError" else error)
+
+
+def _bounded(schema: Any) -> Any:  # noqa: ANN401  any part of a JSON schema
+    """The schema with short lists only: a small model fills an unbounded one up to its last token.
+
+    For `tool` mode alone; the API's own formats do not take array bounds.
+    """
+    if isinstance(schema, list):
+        return [_bounded(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    bounded = {name: _bounded(part) for name, part in schema.items()}
+    return {**bounded, "maxItems": MOST_ITEMS} if schema.get("type") == "array" else bounded
 
 
 def _supported(capability: object) -> frozenset[str]:

@@ -156,6 +156,8 @@ def test_a_server_that_ignores_formats_is_asked_through_one_forced_tool() -> Non
         body = local.bodies[-1]
         assert body["tool_choice"] == {"type": "tool", "name": "answer", "disable_parallel_tool_use": True}
         assert "output_config" not in body
+        lines = body["tools"][0]["input_schema"]["$defs"]["finding"]["properties"]["lines"]
+        assert lines == {"type": "array", "items": {"type": "integer"}, "maxItems": 4}
         assert "thinking" not in body
 
 
