@@ -2,7 +2,8 @@
 
 The context is the test's own: the team's files in context/ may change without a change of the engine.
 After a change on purpose: raise ENGINE_VERSION, run `python -m tests.test_engine_version`, read the difference, and
-append the new version's line to engine_versions.txt. A line that stands there is never changed.
+append the new version's line to engine_versions.txt. A line of a version that was released is never changed; before the
+first release, line 1 is renewed.
 """
 
 from __future__ import annotations
