@@ -147,11 +147,10 @@ def _worker() -> int:
 def _print(engine: Engine, server: DoubleProcess) -> None:
     calls = server.account()["totals"]
     kept = _count(engine, "runs", "replied")
-    twice = _count(engine, "runs", "outcome = 'duplicate'")
-    print(f"replies: {calls['replies']} given by the server, {kept} on record, {twice} of a question already answered, "
-          f"{calls['undelivered']} lost on the way to the killed worker")  # fmt: skip
-    print(f"paid again although on record: {calls['replies'] - calls['undelivered'] - kept - twice} "
-          "(what the worker had received but not yet stored when it was killed counts here)")  # fmt: skip
+    again = _count(engine, "runs", "outcome = 'duplicate'")
+    lost = calls["replies"] - kept - again
+    print(f"replies: {calls['replies']} given by the server, {kept} on record; {lost} died with the worker unrecorded")
+    print(f"asked again although on record: {again}")
 
 
 if __name__ == "__main__":
