@@ -51,7 +51,8 @@ OPTIONS = {
     "log_checkpoints": "off",
 }
 OWN_LOCALE_SINCE = 17  # from this Postgres on the locale is its own, the same on every system
-FULL = "No space left on device"
+# What Postgres says where the disk is full; the second alone where the last block was written in part.
+FULL = ("No space left on device", "Check free disk space")
 
 
 class Address(NamedTuple):
@@ -208,7 +209,7 @@ class Cluster:
             raise EmbeddedError(f"{folder} is not a private folder of the database's account; move it away")
 
     def _failed(self, what: str, said: str) -> EmbeddedError:
-        if FULL in said:
+        if any(sign in said for sign in FULL):
             return EmbeddedError(
                 f"{what}: the disk that holds {self.base} is full. What was stored is safe. "
                 "Free some space and start again, or set TICKETQC_DATA_DIR to a folder on another disk."

@@ -263,8 +263,15 @@ def test_a_folder_of_somebody_else(unprivileged: Path, start: Start) -> None:
         start(unprivileged)
 
 
-def test_a_disk_full_while_the_database_is_made(home: Path) -> None:
-    programs = _programs(home / "bin", initdb="echo 'initdb: could not write: No space left on device' >&2; exit 1")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "initdb: could not write: No space left on device",
+        "FATAL: could not extend file: wrote only 4096 of 8192 bytes\nHINT: Check free disk space.\nAborted",
+    ],
+)
+def test_a_disk_full_while_the_database_is_made(home: Path, said: str) -> None:
+    programs = _programs(home / "bin", initdb=f"echo '{said}' >&2; exit 1")
     with pytest.raises(EmbeddedError, match=r"disk that holds .* is full.*Free some space"):
         embedded.start(_settings(home / "data", programs))
     assert not (home / "data/postgres/data").exists()
