@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,16 +20,13 @@ def opened(settings: Settings) -> Iterator[Engine]:
     from app import db, embedded, log
 
     log.configure(level=logging.WARNING)  # what a command has to say it prints itself
-    server = None
-    if settings.database_url is None:
-        server = embedded.start(settings)
-        db.upgrade(server.url)
-    url = settings.database_url or (server.url if server else "")
-    engine = db.make_engine(url)
-    try:
+    with ExitStack() as ending:
+        url = settings.database_url
+        if url is None:
+            server = embedded.start(settings)
+            ending.callback(server.stop)
+            db.upgrade(url := server.url)
+        engine = db.make_engine(url)
+        ending.callback(engine.dispose)
         db.check_version(engine)
         yield engine
-    finally:
-        engine.dispose()
-        if server is not None:
-            server.stop()
