@@ -1,6 +1,6 @@
 """`ticketqc review` with the local demonstration model on ten real tickets: what it got right and wrong, honestly.
 
-    .venv/bin/python -m bench.local_model [--data-dir DIR]
+    .venv/bin/python -m bench.local_model [--data-dir DIR]      (goes on where it stopped, if DIR is kept)
 
 The first five tickets closed as "Needs more info" and the first five closed as "Fixed", without the code that says so.
 A person closed the first kind because the report was not clear enough to work on, so a judge that agrees with people
@@ -60,7 +60,7 @@ def _review(file: Path, *, data_dir: Path) -> dict[str, Any]:
         "TICKETQC_WORKER_MODEL": "local",
         "TICKETQC_DATA_DIR": str(data_dir),
     }
-    command = [sys.executable, "-m", "app.cli", "review", str(file), "--json", "--fresh"]
+    command = [sys.executable, "-m", "app.cli", "review", str(file), "--json"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if not done.stdout:
         sys.exit(f"review failed ({done.returncode})")
