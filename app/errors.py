@@ -80,6 +80,12 @@ class FileUnreadable(TicketqcError):  # noqa: N818
     status = 422
 
 
+class ImportStopped(TicketqcError):  # noqa: N818
+    """Somebody pressed Ctrl-C; every batch so far is there."""
+
+    exit_code = 130  # what a shell makes of Ctrl-C
+
+
 class ImportBusy(TicketqcError):  # noqa: N818
     status = 409
 

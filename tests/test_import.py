@@ -387,8 +387,9 @@ def ticketqc(database_url: str, tmp_path: Path, *arguments: str) -> subprocess.P
     )
 
 
-def test_killed_in_the_middle_and_started_again(
-    database_url: str, engine: Engine, session: Session, tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_ended_in_the_middle_and_started_again(
+    database_url: str, engine: Engine, session: Session, tmp_path: Path, how: signal.Signals
 ) -> None:
     total = 600
     lines = [row(number, description="word " * 200) if number % 100 else b"bad" for number in range(total)]
@@ -402,10 +403,12 @@ def test_killed_in_the_middle_and_started_again(
             if done:
                 break
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    before = len(ids(session))
-    assert 0 < before < total
+        process.send_signal(how)
+        _, err = process.communicate()
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "stopped. What was read so far is imported; the same command goes on from there." in err
+    assert 0 < len(ids(session)) < total
 
     with ticketqc(database_url, tmp_path, "import", str(path)) as again:
         out, _ = again.communicate()

@@ -32,12 +32,23 @@ def import_(
     from app.importing import Order, import_file
     from app.settings import load_settings
 
-    with database.opened(load_settings()) as engine, _shown(file.name) as show:
+    with _stoppable(), database.opened(load_settings()) as engine, _shown(file.name) as show:
         steps = import_file(engine, Order(file, source=source, live=live), now=clock.now)
         first = last = next(steps)
         for last in steps:
             show(last)
     _summary(file.name, last, known_before=first.finished)
+
+
+@contextmanager
+def _stoppable() -> "Iterator[None]":
+    """Ctrl-C ends with what is safe and how to go on, not without a word."""
+    from app.errors import ImportStopped
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise ImportStopped("stopped. What was read so far is imported; the same command goes on from there.") from None
 
 
 def _summary(name: str, last: "Progress", *, known_before: bool) -> None:
