@@ -80,8 +80,12 @@ class House:
 
     def pid(self, name: str) -> int:
         """Of the child that runs this command."""
-        (found,) = [pid for pid, command in self.processes().items() if f"app.cli {name} " in command]
+        (found,) = self.pids(name)
         return found
+
+    def pids(self, name: str) -> set[int]:
+        """None for a moment where one has ended and the next has not begun."""
+        return {pid for pid, command in self.processes().items() if f"app.cli {name} " in command}
 
     def database(self) -> int:
         """The server's process id."""
