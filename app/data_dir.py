@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
 def ensure(data_dir: Path) -> Path:
     """The folder exists and can be written to; DataDirError says why not and what to do."""
     # As root the database's unprivileged account must pass through; it still cannot list what is here.
@@ -50,10 +53,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unusable(path: Path, error: OSError) -> DataDirError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        advice = "The disk is full: free some space"
-    else:
-        advice = "Make the folder writable for this account"
+    full = error.errno in FULL
+    advice = "The disk is full: free some space" if full else "Make the folder writable for this account"
     return DataDirError(
         f"cannot write {path} ({error.strerror}); nothing was changed. {advice}, "
         "or set TICKETQC_DATA_DIR to another folder."

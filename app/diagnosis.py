@@ -63,8 +63,8 @@ def context_files(folder: Path, problems: Sequence[Problem]) -> Line:
         more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
         return Line("problem", "context files", f"{folder}/{errors[0]}{more}; see all with: ticketqc context lint")
     if problems:
-        text = f"{folder}: {len(problems)} warnings; see them with: ticketqc context lint"
-        return Line("ok", "context files", text)
+        count = f"{len(problems)} warning{'s' * (len(problems) != 1)}"
+        return Line("ok", "context files", f"{folder}: {count}; see with: ticketqc context lint")
     return Line("ok", "context files", f"{folder}: nothing to mend")
 
 

@@ -24,10 +24,10 @@ from agents.context import ContextError, read_folder
 from agents.context_lint import lint
 from agents.gateway import CallFailed, Gateway
 from agents.prices import price_of
-from app import db, diagnosis, embedded, local_model, releases
+from app import data_dir, db, diagnosis, embedded, local_model, releases
 from app.diagnosis import Line
 from app.errors import SettingsError, TicketqcError
-from app.listening import called
+from app.listening import called, of_running
 from app.models import ROLES, Choice, choose, endpoint, explain
 from app.queries import operations
 from app.queries.tickets import MOST_COUNTED
@@ -86,8 +86,9 @@ def _data_directory(folder: Path) -> Line:
             probe.flush()
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        hint = "make it writable for this account, or set TICKETQC_DATA_DIR"
-        return Line("problem", subject, f"cannot write in {folder} ({error.strerror}); {hint}")
+        remedy = "free some space" if error.errno in data_dir.FULL else "make it writable for this account"
+        why = f"cannot write in {folder} ({error.strerror}); {remedy}, or set TICKETQC_DATA_DIR"
+        return Line("problem", subject, why)
     return diagnosis.free_space(folder, free)
 
 
@@ -165,7 +166,7 @@ def _house(settings: Settings) -> Iterator[Line]:
         yield from lines or [Line("warning", "database", f"the embedded one is not running; {diagnosis.START}")]
         return
     yield from lines
-    yield _pages(settings)
+    yield _pages(of_running(settings))
 
 
 def _asked(settings: Settings, url: str) -> list[Line]:

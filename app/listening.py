@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from app.errors import CannotStart
@@ -11,6 +12,7 @@ from app.errors import CannotStart
 if TYPE_CHECKING:
     from app.settings import Settings
 
+UP = "up.lock"  # in the data directory: which `up` works there, and where it listens
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  who listens everywhere is called here
 
 
@@ -41,3 +43,20 @@ def address(settings: Settings) -> str:
     """Where people find the pages."""
     host = called(settings.host)
     return settings.base_url or f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def found_at(settings: Settings, pid: int) -> str:
+    """What an `up` leaves in the data directory for commands in other terminals."""
+    return f"{pid} {settings.host} {settings.port}"
+
+
+def of_running(settings: Settings) -> Settings:
+    """With the place where the `up` of this data directory listens: PORT=8080 of its terminal is not in ours."""
+    try:
+        pid, host, port = (settings.data_dir / UP).read_text().split()
+        running = settings.model_copy(update={"host": host, "port": int(port)})
+        with suppress(PermissionError):  # it is alive, and another account's
+            os.kill(int(pid), 0)
+    except (OSError, ValueError):  # none, a dead one, or one that is just beginning
+        return settings
+    return running

@@ -27,12 +27,11 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from app import data_dir, embedded, guardian
 from app.errors import CannotStart, NotPrepared
-from app.listening import address, called, listen
+from app.listening import UP, address, called, found_at, listen
 from app.supervisor import Child, Supervisor, command, logging_to, open_log, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from app.model_progress import ModelProgress
     from app.settings import Settings
@@ -118,7 +117,7 @@ class _Up:
 
     def run(self, *, samples: bool) -> None:
         began = time.monotonic()
-        own_lock = self.ending.enter_context(_alone(self.settings.data_dir, self.signals))
+        own_lock = self.ending.enter_context(_alone(self.settings, self.signals))
         held = self._guarded(own_lock)
         listener = self.ending.enter_context(listen(self.settings))
         database = _Database(self.settings, self.say)
@@ -202,22 +201,23 @@ def _read(file: IO[bytes]) -> str:
 
 
 @contextmanager
-def _alone(home: Path, signals: _Signals) -> Iterator[int]:
+def _alone(settings: Settings, signals: _Signals) -> Iterator[int]:
     """The data directory can be written to, no other `up` works in it, and no guardian of a dead one is at work.
 
     Yields the lock that is ours alone; the other is our guardian's too, and frees the folder when that has ended.
     """
+    home = settings.data_dir
     data_dir.ensure(home)
     data_dir.try_to_write(home)
     with (
-        open(home / "up.lock", "a+b", opener=_private) as up,
+        open(home / UP, "a+b", opener=_private) as up,
         open(home / "ending.lock", "a+b", opener=_private) as end,
     ):
         if not _locked(up.fileno()):
-            other = os.pread(up.fileno(), 20, 0).decode().strip()
+            other = os.pread(up.fileno(), 20, 0).decode().partition(" ")[0]
             raise CannotStart(f"ticketqc is already up with the data in {home} (process {other}); stop that one first")
         os.truncate(up.fileno(), 0)
-        os.write(up.fileno(), b"%d" % os.getpid())
+        os.write(up.fileno(), found_at(settings, os.getpid()).encode())
         deadline = time.monotonic() + WAIT_FOR_GUARDIAN
         while not _locked(end.fileno()):
             if time.monotonic() > deadline:

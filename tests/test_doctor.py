@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from sqlalchemy import text
@@ -142,6 +144,15 @@ def test_a_data_directory_that_cannot_be_used_is_a_problem(unprivileged: Path, p
     (line,) = doctor._looked("data directory", lambda: [doctor._data_directory(unprivileged / place)])  # noqa: SLF001
     assert line.mark == "problem"
     assert about in line.text
+
+
+def test_a_full_disk_asks_for_space_and_not_for_rights(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_options: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data.mkdir()
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    assert "(No space left on device); free some space, or set TICKETQC_DATA_DIR" in told()["data directory"].text
 
 
 def test_a_data_directory_that_is_a_file_is_a_problem(data: Path) -> None:

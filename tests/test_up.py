@@ -17,6 +17,8 @@ import pytest
 from app import data_dir
 from app.errors import DataDirError
 from app.importing import SAMPLES
+from app.listening import address, of_running
+from app.settings import Settings
 from tests.house import House, wait_until
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def test_from_the_first_start_to_the_last_process(house: House) -> None:
     for name in ("serve", "work", "clock"):
         was = house.pid(name)
         os.kill(was, signal.SIGKILL)
-        wait_until(lambda name=name, was=was: name in house.running() and house.pid(name) != was)  # type: ignore[misc]
+        wait_until(lambda name=name, was=was: bool(house.pids(name) - {was}))  # type: ignore[misc]
     assert house.get("/healthz")
 
     os.kill(house.database(), signal.SIGKILL)
@@ -104,6 +106,8 @@ def test_whatever_kills_it_the_next_start_finds_the_place_clean(house: House) ->
 
 def test_a_second_one_on_the_same_data_is_refused(house: House) -> None:
     house.is_up("--no-samples")
+    elsewhere = Settings(_env_file=None, data_dir=house.data)  # as in another terminal, which knows of no port
+    assert address(of_running(elsewhere)) == f"http://127.0.0.1:{house.port}"
     second = House(house.data, free_port())
     second.start()
     assert second.process is not None
@@ -112,6 +116,8 @@ def test_a_second_one_on_the_same_data_is_refused(house: House) -> None:
     assert house.process is not None
     assert f"already up with the data in {house.data} (process {house.process.pid})" in said
     assert house.get("/healthz")
+    house.end(signal.SIGKILL)
+    assert of_running(elsewhere) == elsewhere
 
 
 def test_a_signal_in_the_middle_of_the_start_leaves_nothing(house: House) -> None:

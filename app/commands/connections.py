@@ -147,13 +147,14 @@ def _sender(settings: "Settings", connection: Any, *, secret: str, local: bool =
     from app.errors import ConnectionRefused
     from app.intake.example import Sender
     from app.intake.signatures import Options
-    from app.listening import address
+    from app.listening import address, of_running
 
     if connection.scheme == "file":
         raise ConnectionRefused(
             f"{connection.name}: takes files only; use: ticketqc import FILE --source {connection.name}"
         )
-    base = address(settings.model_copy(update={"base_url": None}) if local else settings)
+    here = of_running(settings)
+    base = address(here.model_copy(update={"base_url": None}) if local else here)
     return Sender(
         address=f"{base}/hooks/{connection.name}",
         scheme=connection.scheme,
