@@ -126,6 +126,11 @@ def test_ages_have_one_unit(passed: timedelta, said: str) -> None:
     assert words.ago(NOW - passed, NOW) == said
 
 
+def test_ages_inside_a_sentence() -> None:
+    days = [words.since(NOW - timedelta(days=passed), NOW) for passed in (0, 2, 30)]
+    assert days == ["just now", "2 d ago", "on 24 Oct 2026"]
+
+
 def test_exact_times_are_in_the_install_s_zone() -> None:
     assert words.exact(NOW, ZoneInfo("Europe/Berlin")) == "23 Nov 2026, 10:00:00 Europe/Berlin"
     assert words.clock_time(NOW, ZoneInfo("America/New_York")) == "23 Nov 2026, 04:00"

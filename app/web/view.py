@@ -45,6 +45,7 @@ class Templates:
         )
         self._environment.filters |= {
             "ago": words.ago,
+            "since": words.since,
             "exact": lambda moment: words.exact(moment, zone),
             "clock_time": lambda moment: words.clock_time(moment, zone),
             "dollars": words.dollars,

@@ -31,6 +31,14 @@ def ago(moment: datetime, now: datetime) -> str:
     return "just now"
 
 
+def since(moment: datetime, now: datetime) -> str:
+    """The same inside a sentence: just now, 12 min ago, on 3 Nov 2026."""
+    told = ago(moment, now)
+    if now - moment >= FAR:
+        return f"on {told}"
+    return told if told == "just now" else f"{told} ago"
+
+
 def exact(moment: datetime, zone: ZoneInfo) -> str:
     """The moment in the install's time zone, to the second."""
     local = moment.astimezone(zone)
