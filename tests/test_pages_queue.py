@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from app.clock import now
+from app.queries.tickets import Cursor
 from app.tables import Revision
 from tests.factories import (
     finding,
@@ -177,14 +180,17 @@ def test_htmx_gets_the_list_alone_and_the_address_that_it_stands_for(pages: Test
     assert part.all("form") == part.all("html") == []
 
 
-def test_the_list_looks_again_only_while_something_in_it_moves(pages: TestClient, session: Session) -> None:
+def test_the_list_looks_soon_where_it_moves_and_else_for_what_is_new(pages: TestClient, session: Session) -> None:
     ticket = make_ticket(session, review_state="waiting_model", review_note="waiting for the model")
     session.commit()
     section = _page(pages, "/?queue=Network").one("section", id="queue")
     assert section.attributes["hx-get"] == "/?queue=Network"
+    assert section.attributes["hx-trigger"] == "every 5s"
     ticket.review_state = "open"
     session.commit()
-    assert "hx-get" not in _page(pages).one("section", id="queue").attributes
+    assert _page(pages).one("section", id="queue").attributes["hx-trigger"] == "every 30s"
+    later = f"/?after={Cursor(1, now() + timedelta(days=1), 1)}"  # a page that nothing new comes to
+    assert "hx-get" not in _page(pages, later).one("section", id="queue").attributes
 
 
 NONE = (

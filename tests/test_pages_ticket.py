@@ -90,9 +90,18 @@ def test_the_verdict_says_what_decided_and_who_judged(pages: TestClient, session
     assert "Judged by claude-haiku-5-5, just now." in card.words
 
 
+def test_a_ticket_too_long_to_be_read_is_not_called_judged(pages: TestClient, session: Session) -> None:
+    ticket = make_ticket(session)
+    findings = [finding("root_cause", "unscored", reason="too long to judge"), finding("reopened", kind="checked")]
+    make_verdict(session, _revision(session, ticket), outcome="escalate", findings=findings)
+    card = _page(pages, session, ticket).one("section", id="verdict")
+    assert "Only the checks ran, just now: no model has read this ticket." in card.words
+
+
 def test_a_demonstration_is_called_one(pages: TestClient, session: Session) -> None:
     ticket = make_ticket(session)
-    make_verdict(session, _revision(session, ticket), panel="tiny-1b", demonstration=True)
+    found = [finding("root_cause")]
+    make_verdict(session, _revision(session, ticket), findings=found, panel="tiny-1b", demonstration=True)
     card = _page(pages, session, ticket).one("section", id="verdict")
     assert "Judged by tiny-1b demonstration, just now." in card.words
     assert "no claim of quality" in card.words
@@ -191,6 +200,15 @@ def test_an_open_ticket_is_judged_later(pages: TestClient, session: Session) -> 
     page = _page(pages, session, ticket)
     assert "The ticket is judged when it is resolved or closed." in page.one("section", id="verdict").words
     assert page.all("section", cls="group") == []
+
+
+def test_an_open_ticket_that_is_triaged_is_not_called_judged(pages: TestClient, session: Session) -> None:
+    make_context(session)
+    text = office_ticket(status="open", closed_at=None, resolution=None)
+    ticket = make_ticket(session, text=text, review_state="running")
+    card = _page(pages, session, ticket).one("section", id="verdict")
+    said = "Intake is being triaged now. The ticket is judged when it is resolved or closed."
+    assert said in card.words
 
 
 def test_a_parked_review_says_why_and_that_nothing_is_lost(pages: TestClient, session: Session) -> None:

@@ -52,6 +52,11 @@ class Group(NamedTuple):
         return len(self.shown)
 
     @property
+    def judged(self) -> bool:
+        """True where a model answered one of them."""
+        return self.result != "unscored" and any(one.finding.kind == "judged" for one in self.shown)
+
+    @property
     def shared_reason(self) -> str:
         """The reason that all of several findings have, said once; nothing where they differ."""
         reasons = {one.finding.reason for one in self.shown}
