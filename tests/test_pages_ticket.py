@@ -286,7 +286,9 @@ def test_runs_show_tokens_and_cost_with_their_sum(pages: TestClient, session: Se
     revision = _revision(session, ticket)
     make_run(session, revision=revision, agent="triage", cost_usd=Decimal("0.0001"), cache_write_5m_tokens=1_200)
     make_run(session, revision=revision, purpose="second", cost_usd=Decimal("0.00041"))
-    make_run(session, revision=revision, replied=False, cost_usd=None, outcome="timeout", latency_ms=0)
+    lost = {"replied": False, "cost_usd": None, "outcome": "timeout", "latency_ms": 0}
+    make_run(session, revision=revision, **lost)
+    make_run(session, revision=revision, model="local:tiny-1b", **lost)
     section = _page(pages, session, ticket).one("section", **{"aria-labelledby": "runs-title"})
     rows = [[cell.words for cell in row.all("td")][:-1] for row in section.one("tbody").all("tr")]
     assert rows[0] == [
@@ -295,6 +297,7 @@ def test_runs_show_tokens_and_cost_with_their_sum(pages: TestClient, session: Se
     ]  # fmt: skip
     assert rows[1][1] == "second review"
     assert rows[2][-3:] == ["possibly billed", "", "timeout"]
+    assert rows[3][-3:] == ["$0", "", "timeout"]
     assert "$0.00051" in section.one("tfoot").words
     assert "1 without an answer" in section.words
 

@@ -10,6 +10,7 @@ from sqlalchemy import and_, false, func, or_, select, true
 
 from app import documents
 from app.errors import NotFound
+from app.local_model import PREFIX as LOCAL
 from app.tables import (
     Connection,
     Escalation,
@@ -101,10 +102,15 @@ class RunRow:
     latency_ms: int
     recorded_at: datetime
 
+    @property
+    def possibly_billed(self) -> bool:
+        """No reply came, but a vendor may have given one. The model on this machine bills nobody."""
+        return not self.replied and not self.model.startswith(LOCAL)
+
 
 @dataclass(frozen=True)
 class Totals:
-    """Over the runs shown. `unanswered` are attempts without a reply, which may have been billed; `unpriced` are
+    """Over the runs shown. `unanswered` are attempts without a reply that may have been billed; `unpriced` are
     answered by a model whose price is unknown."""
 
     input_tokens: int
@@ -275,7 +281,7 @@ def totals(shown: Sequence[RunRow]) -> Totals:
         cache_read_tokens=sum(run.cache_read_tokens for run in shown),
         output_tokens=sum(run.output_tokens for run in shown),
         cost_usd=sum((run.cost_usd for run in shown if run.cost_usd is not None), Decimal(0)),
-        unanswered=sum(not run.replied for run in shown),
+        unanswered=sum(run.possibly_billed for run in shown),
         unpriced=sum(run.replied and run.cost_usd is None for run in shown),
     )
 
