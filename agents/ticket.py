@@ -9,9 +9,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Status = Literal["open", "pending", "resolved", "closed"]
 Role = Literal["requester", "agent", "system", "other"]
@@ -181,7 +184,25 @@ def read_ticket(raw: object) -> Ticket:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "ticket"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise TicketError(f"{where}: {first['msg']}{more}") from None
+        raise TicketError(f"{where}: {_said(first)}{more}{_which(raw)}") from None
+
+
+LONGEST_SHOWN = 40  # characters of a value in a message
+
+
+def _said(problem: ErrorDetails) -> str:
+    """Pydantic's words without its own jargon; of a choice also what was given instead."""
+    said = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    named = problem["type"] == "literal_error" and isinstance(given, str) and len(given) <= LONGEST_SHOWN
+    return f"{said}, not {given!r}" if named else said
+
+
+def _which(raw: Mapping[Any, Any]) -> str:
+    """The ticket's own id, by which people find it where it came from."""
+    given = raw.get("external_id")
+    shown = isinstance(given, str | int) and not isinstance(given, bool) and 0 < len(str(given)) <= LONGEST_SHOWN
+    return f" (ticket {given!r})" if shown else ""
 
 
 MAX_DEPTH = 64  # a ticket needs about five levels; deeper is an attack on whoever reads it recursively
