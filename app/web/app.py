@@ -101,7 +101,7 @@ _TITLES = {
 }
 _EXPLAINED = {
     404: "There is no page at this address.",
-    405: "There is no page at this address.",
+    405: "This address takes no request of this kind.",
 }
 _CRASHED = (
     "This page failed. Nothing was lost: tickets and verdicts are stored before they are shown. "

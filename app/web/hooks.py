@@ -109,7 +109,7 @@ def _answer(code: int, status: str, detail: str = "", **headers: str) -> JSONRes
 _ANSWERS: dict[Receipt, tuple[int, str, str]] = {
     "accepted": (200, "accepted", ""),
     "duplicate": (200, "duplicate", ""),
-    "rejected": (401, "rejected", "the signature or secret is wrong; nothing was stored"),
+    "rejected": (401, "rejected", "the signature, its time or the secret is wrong; nothing was stored"),
     "unknown": (404, "unknown", "there is no such connection; nothing was stored"),
 }
 
