@@ -33,6 +33,7 @@ from app.supervisor import Child, Supervisor, command, logging_to, open_log, tel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from app.model_news import ModelNews
     from app.model_progress import ModelProgress
     from app.settings import Settings
 
@@ -131,13 +132,12 @@ class _Up:
         for name in ("work", "clock"):
             children.add(self._child(name, held=held))
         self._greet(prepared, seconds=time.monotonic() - began)
-        model = self._model(children) if prepared.local_model else None
+        model: ModelProgress | ModelNews = self._model(children) if prepared.local_model else self._model_elsewhere()
         while True:  # until a signal comes
             self.signals.pause()
             database.look()
             children.look()
-            if model is not None:
-                model.look()
+            model.look()
 
     def _guarded(self, own_lock: int) -> tuple[int, ...]:
         """What children hold for the guardian to notice that they are gone; it is needed for our own database only."""
@@ -193,6 +193,11 @@ class _Up:
         log = local_model.log_file(self.settings.data_dir)
         children.add(Child("local-model", lambda: local_model.start_process(self.settings), log, needed=False))
         return ModelProgress(self.settings.data_dir, say=self.say)
+
+    def _model_elsewhere(self) -> ModelNews:
+        from app.model_news import ModelNews  # noqa: PLC0415  after the start, which it would make longer
+
+        return ModelNews(self.settings, say=self.say)
 
 
 def _read(file: IO[bytes]) -> str:
