@@ -1,0 +1,27 @@
+"""Every table. Constraints and indexes carry the rules; rows are appended, never edited, except where said."""
+
+from __future__ import annotations
+
+from app.tables.base import Base
+from app.tables.improving import Draft, Mail, Pattern, PatternEvent, Proposal, Replay, Report
+from app.tables.judging import ContextVersion, Escalation, Finding, Observation, Release, Run, Triage, Verdict
+from app.tables.machinery import ModelState, Tick
+from app.tables.people import (
+    AuditEvent,
+    BlindCheck,
+    FailedSignIn,
+    Invitation,
+    Label,
+    LabelFinding,
+    SignIn,
+    User,
+    Viewing,
+)
+from app.tables.tickets import SEARCHED, Connection, Delivery, Import, Revision, Ticket
+
+__all__ = [
+    "SEARCHED", "AuditEvent", "Base", "BlindCheck", "Connection", "ContextVersion", "Delivery", "Draft",
+    "Escalation", "FailedSignIn", "Finding", "Import", "Invitation", "Label", "LabelFinding", "Mail", "ModelState",
+    "Observation", "Pattern", "PatternEvent", "Proposal", "Release", "Replay", "Report", "Revision", "Run",
+    "SignIn", "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing",
+]  # fmt: skip
