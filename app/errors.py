@@ -18,12 +18,22 @@ class BadRequest(TicketqcError):  # noqa: N818  the name says it
     status = 400
 
 
+class NotSignedIn(TicketqcError):  # noqa: N818  the name says it
+    status = 401
+
+
 class Forbidden(TicketqcError):  # noqa: N818  the name says it
     status = 403
 
 
 class NotFound(TicketqcError):  # noqa: N818  the name says it
     status = 404
+
+
+class Conflict(TicketqcError):  # noqa: N818  the name says it
+    """Somebody else was first, or it is not as the asker thought; nothing was changed."""
+
+    status = 409
 
 
 class CannotStart(TicketqcError):  # noqa: N818  the name says it
