@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, func, not_, select
+from sqlalchemy import and_, func, not_, select
 
 from app.local_model import PREFIX as LOCAL
 from app.tables import Run
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 
@@ -48,7 +49,8 @@ def usage(session: Session, *, week: datetime, month: datetime) -> Mapping[str, 
     return {agent: UsageRow(*(SpentRow(*values[at : at + 4]) for at in range(0, 16, 4))) for agent, *values in rows}
 
 
-def _spent(group: ColumnElement[bool]) -> tuple[ColumnElement[int] | ColumnElement[Decimal], ...]:
+def _spent(group: ColumnElement[bool]) -> tuple[ColumnElement[Any], ...]:
+    """The columns of a SpentRow, of this group of runs."""
     answered = and_(group, Run.replied)
     billed = and_(group, not_(Run.replied), not_(Run.model.startswith(LOCAL)))
     return (
