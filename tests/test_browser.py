@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from app import clock, sign_ins
 from app.db import transaction
-from app.tables import Revision, Ticket, User
+from app.tables import Pattern, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
 from tests.browsers import COOKIE
@@ -115,7 +115,8 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     told = session.scalars(select(Ticket).where(Ticket.external_id.in_(TELLING)))
     tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
     context = f"/context/{shipped_context().version}"
-    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *tickets]
+    patterns = ["/agents", "/patterns", *(f"/patterns/{key}" for key in session.scalars(select(Pattern.id)))]
+    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *patterns, *tickets]
 
 
 def _ticket(session: Session, name: str) -> Ticket:
