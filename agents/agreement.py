@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 FEWEST = 10  # pairs; below, a share says more about chance than about the judges
 CONFIDENCE = 0.95
@@ -49,7 +49,7 @@ def exact(hits: int, n: int) -> Interval:
     return _interval(hits, n, method="exact")
 
 
-def _interval(hits: int, n: int, *, method: str) -> Interval:
+def _interval(hits: int, n: int, *, method: Literal["exact", "wilson"]) -> Interval:
     if n == 0:
         return Interval(0.0, 1.0)
     from scipy.stats import binomtest  # noqa: PLC0415  half a second that only figures need
