@@ -194,7 +194,7 @@ def _told(brief: Brief, context: Context, nonce: str) -> Iterator[str]:
     rejected = [line for earlier in brief.rejected for line in _rejected(earlier)]
     yield _section("What was proposed for this pattern and rejected", rejected, "nothing yet")
     left = PREFIX_TOKENS - prefix_tokens(context, brief.agent)
-    yield f"About {max(left, 0):,} tokens are left for {brief.agent} (about three characters each). What do you propose?"
+    yield f"About {max(left, 0):,} tokens are left for {brief.agent} (about three characters each). What now?"
 
 
 def _pattern(brief: Brief) -> str:
