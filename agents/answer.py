@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from agents.observation import Code
 
@@ -27,6 +30,8 @@ FAILURES: Mapping[Outcome, Code] = {
 _REPAIR: Mapping[Purpose, Purpose] = {
     "review": "repair",
     "second": "second_repair",
+    "masked": "masked_repair",
+    "strong": "strong_repair",
     "replay": "replay_repair",
     "propose": "propose_repair",
     "opening": "opening_repair",
@@ -34,6 +39,7 @@ _REPAIR: Mapping[Purpose, Purpose] = {
 LONGEST_PLACE = 80  # characters of where a mistake is
 # Names there may be the model's own, and so the ticket's: outside the fence no sentence of theirs is repeated.
 _NAME = re.compile(r"\w{1,40}", re.ASCII)
+_NO_LETTER = re.compile(r"[\W_]+")
 
 
 class InvalidAnswer(ValueError):  # noqa: N818  it names what went wrong
@@ -76,8 +82,8 @@ def _first_problem(error: ValidationError) -> str:
 def answered(ask: Ask, question: Question, read: Callable[[str], T]) -> T | Failed:
     """Asks, reads the answer, and asks once more with the mistake named where it cannot be read."""
     reply = ask(question)
-    if reply.outcome != "answered":
-        return _failed(reply)
+    if failed := _no_answer(reply, question):
+        return failed
     try:
         return read(reply.text)
     except InvalidAnswer as mistake:
@@ -90,12 +96,35 @@ def _repaired(
     remark = f"That answer cannot be used: {mistake}. Give the whole answer again, in the form that was asked for."
     turns = (*question.turns, Turn("assistant", reply.text.strip() or "(nothing)"), Turn("user", remark))
     second = ask(replace(question, purpose=_REPAIR[question.purpose], turns=turns))
-    if second.outcome != "answered":
-        return _failed(second)
+    if failed := _no_answer(second, question):
+        return failed
     try:
         return read(second.text)
     except InvalidAnswer as still:
         return Failed("invalid_answer", f"invalid answer, also after a second try: {still}")
+
+
+def _no_answer(reply: Reply, question: Question) -> Failed | None:
+    """Why a reply is not even read. What repeats the private words was told to by the ticket: asking again is vain."""
+    if question.private and _repeats(reply.text, question.private):
+        return Failed("leaked", "hostile text: the answer repeats what only an instruction in the ticket can ask for")
+    return None if reply.outcome == "answered" else _failed(reply)
+
+
+def _repeats(text: str, words: Iterable[str]) -> bool:
+    """True where a word stands in the text, also spaced out, backwards, in other letters or behind JSON's escapes."""
+    texts = [text]
+    if "\\" in text:
+        with suppress(ValueError, RecursionError):
+            texts.append(json.dumps(json.loads(text), ensure_ascii=False))
+    said = [spelled for one in texts if (spelled := _spelled(one))]
+    sought = [form for word in map(_spelled, words) for form in (word, word[::-1])]
+    return any(word in one for word in sought for one in said)
+
+
+def _spelled(text: str) -> str:
+    """The letters and digits alone, folded."""
+    return _NO_LETTER.sub("", unicodedata.normalize("NFKD", text).casefold())
 
 
 def _failed(reply: Reply) -> Failed:

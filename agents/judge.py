@@ -2,10 +2,12 @@
 
 1. Deterministic checks.
 2. Too long for the model, or no model: judged criteria stay unscored.
-3. Triage, where this intake has none yet; escalation rules it finds apply.
+3. Escalation rules: those that code finds by its lists apply, and those that triage finds, where it has not looked yet.
 4. QC; every quote verified. Checks settle the criteria that name them.
-5. A second QC run with the criteria in another order, where the first alone should not decide; disagreement unscores.
-6. The verdict, from findings and escalations alone.
+5. Where text in the ticket reads like instructions: QC without that text; another verdict means a person decides.
+6. Else a second QC run with the criteria in another order, where the first alone should not decide; disagreement
+   unscores. And the strong model, if there is one, where nothing but unscored criteria keeps it from a verdict.
+7. The verdict, from findings and escalations alone.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from agents import qc as qc_agent
 from agents import triage as triage_agent
 from agents.answer import Failed
 from agents.checks import run_checks
+from agents.gateway import CallFailed
+from agents.instructions import instruction_spans, without
+from agents.mechanical import rule_hits
 from agents.observation import Observation
 from agents.prompt import fenced
 from agents.qc import Qc
@@ -25,18 +30,30 @@ from agents.triage import RuleHit, Triage
 from agents.verdict import Finding, Verdict, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agents.context import Context, Rubric
     from agents.question import Ask, NonceFor, Purpose
-    from agents.ticket import Revision
+    from agents.ticket import Line, Revision
+    from agents.verdict import Span
 
-ENGINE_VERSION = 1  # raise it when prompt, checks or verdict code change what a verdict can be
+ENGINE_VERSION = 2  # raise it when prompt, checks or verdict code change what a verdict can be
 TOKEN_LIMIT = 30_000  # of one rendered ticket; beyond it checks run and a person decides
 LOCAL_TOKEN_LIMIT = 8_000
 NEAR_THE_MARK = 5.0  # points
 SAMPLED_SHARE = 50  # one in fifty tickets gets a second run whatever the first said
 SECOND_SHARE = 0.2  # at most this share of tickets gets a second run; whoever calls the judge keeps to it
+
+
+Route = Literal["checks", "worker", "second", "masked", "strong"]  # the last step that a ticket went through
+
+
+@dataclass(frozen=True)
+class Strong:
+    """The strong tier: asked only where the worker abstained."""
+
+    model: str
+    ask: Ask
 
 
 @dataclass(frozen=True)
@@ -53,11 +70,15 @@ class Panel:
     allow_second: Callable[[], bool] = field(default=lambda: True)
     purpose: Literal["review", "replay"] = "review"
     repetition: int = 0
+    strong: Strong | None = None
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Everything that judging one revision brought, ready to be stored or shown."""
+    """Everything that judging one revision brought, ready to be stored or shown.
+
+    `hostile`: a model was, or may have been, led by what the ticket says, and so a person decides.
+    """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
@@ -66,6 +87,8 @@ class Judgement:
     rules: tuple[RuleHit, ...] = ()
     missed_by_triage: frozenset[str] = frozenset()
     second_run: bool = False
+    route: Route = "checks"
+    hostile: bool = False
 
 
 def judge(
@@ -78,14 +101,18 @@ def judge(
 ) -> Judgement:
     """One finished revision's judgement. `panel` None: no model, judged criteria unscored. Raises what `ask` raises."""
     checked = run_checks(revision, rubric=context.rubric, supplied=supplied)
+    by_code = rule_hits(revision, context)
     if panel is None:
-        return _unjudged(checked, context, "no model is configured", triage=triage)
+        return _unjudged(checked, context, "no model is configured", triage=triage, by_code=by_code)
     if why := too_long(revision, panel.token_limit):
-        return _unjudged(checked, context, why, triage=triage, escalation=why)
+        return _unjudged(checked, context, why, triage=triage, by_code=by_code, escalation=why)
     observations: tuple[Observation, ...] = ()
+    hostile = ""
     if triage is None:
-        triage, observations = _triaged(revision, context, panel)
-    judgement = _Judging(revision, context, panel, checked, triage).judgement()
+        answer, observations = _triaged(revision, context, panel)
+        triage = None if isinstance(answer, Failed) else answer
+        hostile = answer.detail if isinstance(answer, Failed) and answer.code == "leaked" else ""
+    judgement = _Judging(revision, context, panel, checked, triage, by_code, hostile).judgement()
     return replace(judgement, observations=(*observations, *judgement.observations))
 
 
@@ -95,8 +122,8 @@ def too_long(revision: Revision, limit: int) -> str:
     return f"too long to judge: about {tokens:,} tokens, the limit is {limit:,}" if tokens > limit else ""
 
 
-def _triaged(revision: Revision, context: Context, panel: Panel) -> tuple[Triage | None, tuple[Observation, ...]]:
-    answer, observations = triage_agent.triage(
+def _triaged(revision: Revision, context: Context, panel: Panel) -> tuple[Triage | Failed, tuple[Observation, ...]]:
+    return triage_agent.triage(
         revision,
         context,
         ask=panel.ask,
@@ -105,71 +132,134 @@ def _triaged(revision: Revision, context: Context, panel: Panel) -> tuple[Triage
         purpose=panel.purpose,
         repetition=panel.repetition,
     )
-    return (None if isinstance(answer, Failed) else answer), observations
 
 
 @dataclass(frozen=True)
 class _Judging:
-    """The flow from QC on."""
+    """The flow from QC on. `hostile` says why nothing that a model says about this ticket may decide it."""
 
     revision: Revision
     context: Context
     panel: Panel
     checked: tuple[Finding, ...]
     triage: Triage | None
+    by_code: tuple[RuleHit, ...]
+    hostile: str = ""
 
     def judgement(self) -> Judgement:
         answer, seen = self._qc(self.panel.purpose)
-        if isinstance(answer, Failed):
-            unjudged = _unjudged(self.checked, self.context, answer.detail, triage=self.triage)
-            return replace(unjudged, observations=seen)
         first = self._concluded(answer, seen)
-        if self.panel.purpose == "replay" or not _deserves_second(self.revision, first, self.context.rubric):
+        if self.panel.purpose == "replay":
+            return first
+        if spans := instruction_spans(self.revision.lines):
+            return first if first.verdict.outcome == "escalate" else self._without(spans, first)
+        return self._by_strong(self._again(answer, first))
+
+    def _without(self, spans: Sequence[Span], first: Judgement) -> Judgement:
+        """The first judgement stands where it is the same without the text that reads like instructions."""
+        lines = without(self.revision.lines, spans)
+        answer, seen = self._qc("masked", lines=lines)
+        bare = self._concluded(answer, seen)
+        judgement = replace(first, observations=(*first.observations, *seen), route="masked")
+        if bare.verdict.outcome == first.verdict.outcome:
+            return judgement
+        where = f"hostile text from line {spans[0].line} on"
+        if isinstance(answer, Failed):
+            return self._escalated(judgement, f"{where}: it could not be judged without it ({answer.detail})")
+        why = f"{where}: the verdict is {first.verdict.outcome} with it and {bare.verdict.outcome} without it"
+        swayed = Observation("validator", "qc", "swayed")
+        return self._escalated(replace(judgement, observations=(*judgement.observations, swayed)), why)
+
+    def _escalated(self, judgement: Judgement, why: str) -> Judgement:
+        reasons = [why, *_escalations(judgement.rules, self.context)]
+        verdict = decide(judgement.findings, self.context.rubric, escalations=reasons)
+        return replace(judgement, verdict=verdict, hostile=True)
+
+    def _again(self, answer: Qc | Failed, first: Judgement) -> Judgement:
+        """What two runs agree on, where the first alone should not decide."""
+        if isinstance(answer, Failed) or not _deserves_second(self.revision, first, self.context.rubric):
             return first
         if not self.panel.allow_second():
             return first
-        second, seen_again = self._qc("second")
+        second, seen = self._qc("second")
+        both = (*first.observations, *seen)
         if isinstance(second, Failed):
-            return replace(first, observations=(*seen, *seen_again), second_run=True)
+            return replace(first, observations=both, second_run=True, route="second")
         agreed, unstable = _agreed(answer, second)
-        return replace(self._concluded(agreed, (*seen, *seen_again, *unstable)), second_run=True)
+        return replace(self._concluded(agreed, (*both, *unstable)), second_run=True, route="second")
 
-    def _qc(self, purpose: Purpose) -> tuple[Qc | Failed, tuple[Observation, ...]]:
-        ask, model, nonce_for = self.panel.ask, self.panel.model, self.panel.nonce_for
+    def _by_strong(self, worker: Judgement) -> Judgement:
+        """The strong model's word for what the worker left unscored, where that alone keeps it from a verdict.
+
+        Where it gives no answer, the ticket goes to the person to whom it was going anyway.
+        """
+        strong = self.panel.strong
+        if strong is None or worker.verdict.outcome != "escalate" or worker.hostile or worker.rules:
+            return worker
+        try:
+            answer, seen = self._qc("strong", by=strong)
+        except CallFailed:
+            return worker
+        asked = replace(worker, observations=(*worker.observations, *seen), route="strong")
+        if isinstance(answer, Failed):
+            return asked
+        filled = Qc(_filled(worker.findings, answer.findings), answer.missed_rules)
+        return replace(self._concluded(filled, asked.observations), second_run=worker.second_run, route="strong")
+
+    def _qc(
+        self, purpose: Purpose, *, by: Strong | None = None, lines: Sequence[Line] | None = None
+    ) -> tuple[Qc | Failed, tuple[Observation, ...]]:
         return qc_agent.qc(
             self.revision,
             self.context,
-            ask=ask,
-            model=model,
-            nonce_for=nonce_for,
+            ask=by.ask if by else self.panel.ask,
+            model=by.model if by else self.panel.model,
+            nonce_for=self.panel.nonce_for,
             triage=self.triage,
             purpose=purpose,
             repetition=self.panel.repetition,
+            lines=lines,
         )
 
-    def _concluded(self, answer: Qc, observations: tuple[Observation, ...]) -> Judgement:
-        findings = settle(answer.findings, self.checked, self.context.rubric)
+    def _concluded(self, answer: Qc | Failed, observations: tuple[Observation, ...]) -> Judgement:
+        said = Qc(_unscored(self.context, answer.detail), {}) if isinstance(answer, Failed) else answer
+        leaked = answer.detail if isinstance(answer, Failed) and answer.code == "leaked" else ""
+        hostile = [why for why in (self.hostile, leaked) if why]
+        findings = settle(said.findings, self.checked, self.context.rubric)
         of_triage = self.triage.rules if self.triage else ()
-        rules = (*of_triage, *(RuleHit(rule, evidence) for rule, evidence in answer.missed_rules.items()))
+        missed = (RuleHit(rule, evidence) for rule, evidence in said.missed_rules.items())
+        rules = (*self.by_code, *of_triage, *missed)
+        reasons = [*hostile[:1], *_escalations(rules, self.context)]
         return Judgement(
-            verdict=decide(findings, self.context.rubric, escalations=_escalations(rules, self.context)),
+            verdict=decide(findings, self.context.rubric, escalations=reasons),
             findings=findings,
             triage=self.triage,
             observations=observations,
             rules=rules,
-            missed_by_triage=frozenset(answer.missed_rules),
+            missed_by_triage=frozenset(said.missed_rules),
+            route="worker",
+            hostile=bool(hostile),
         )
 
 
-def _unjudged(
-    checked: tuple[Finding, ...], context: Context, why: str, *, triage: Triage | None, escalation: str = ""
+def _unjudged(  # noqa: PLR0913  what is known without a model
+    checked: tuple[Finding, ...],
+    context: Context,
+    why: str,
+    *,
+    triage: Triage | None,
+    by_code: tuple[RuleHit, ...],
+    escalation: str = "",
 ) -> Judgement:
-    """What the checks and triage alone allow to say; every judged criterion that no check settles is unscored."""
-    unscored = tuple(Finding(criterion.id, "judged", "unscored", why) for criterion in context.rubric.judged)
-    findings = settle(unscored, checked, context.rubric)
-    rules = triage.rules if triage else ()
+    """What the checks, code and triage alone allow to say; every judged criterion that no check settles is unscored."""
+    findings = settle(_unscored(context, why), checked, context.rubric)
+    rules = (*by_code, *(triage.rules if triage else ()))
     reasons = [*([escalation] if escalation else []), *_escalations(rules, context)]
     return Judgement(decide(findings, context.rubric, escalations=reasons), findings, triage, rules=rules)
+
+
+def _unscored(context: Context, why: str) -> tuple[Finding, ...]:
+    return tuple(Finding(criterion.id, "judged", "unscored", why) for criterion in context.rubric.judged)
 
 
 def settle(judged: tuple[Finding, ...], checked: tuple[Finding, ...], rubric: Rubric) -> tuple[Finding, ...]:
@@ -183,8 +273,13 @@ def settle(judged: tuple[Finding, ...], checked: tuple[Finding, ...], rubric: Ru
 
 
 def _escalations(rules: tuple[RuleHit, ...], context: Context) -> list[str]:
-    titles = {rule.id: rule.title for rule in context.rules}
-    return [f"escalation rule: {titles[hit.rule]} (line {hit.evidence.line})" for hit in rules if hit.rule in titles]
+    """One reason for each rule, with every place that shows it and who found it."""
+    places: dict[str, list[str]] = {}
+    for hit in rules:
+        by = "by code" if hit.by == "code" else "by the agent"
+        places.setdefault(hit.rule, []).append(f"line {hit.evidence.line}, {by}")
+    titled = [(rule.title, places[rule.id]) for rule in context.rules if rule.id in places]
+    return [f"escalation rule: {title} ({'; '.join(found)})" for title, found in titled]
 
 
 def _deserves_second(revision: Revision, first: Judgement, rubric: Rubric) -> bool:
@@ -216,6 +311,14 @@ def _agreed(first: Qc, second: Qc) -> tuple[Qc, tuple[Observation, ...]]:
         if finding.result == "unscored" != before.result
     )
     return Qc(merged, {**second.missed_rules, **first.missed_rules}), unstable
+
+
+def _filled(worker: tuple[Finding, ...], strong: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The worker's findings, and the strong model's where those are unscored."""
+    by_strong = {finding.criterion: finding for finding in strong}
+    return tuple(
+        by_strong.get(finding.criterion, finding) if finding.result == "unscored" else finding for finding in worker
+    )
 
 
 def _merge(first: Finding, second: Finding) -> Finding:

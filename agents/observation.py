@@ -16,6 +16,7 @@ Direction = Literal["", "false_fail", "false_pass"]
 Code = Literal[
     # seen by our own validation of an answer
     "quote_not_found", "invalid_answer", "refusal", "truncated", "context_exceeded", "unstable",
+    "leaked", "swayed",
     # said by qc about triage
     "missed_information", "wrong_category", "wrong_priority", "missed_escalation",
     # a person decided otherwise; the direction says how
@@ -31,6 +32,8 @@ _WORDS: Mapping[Code, str] = {
     "truncated": "gave an answer that was cut off",
     "context_exceeded": "got more text than the model can read",
     "unstable": "said something else when asked again",
+    "leaked": "repeated what it was told to keep to itself",
+    "swayed": "came to another verdict by text in the ticket that reads like instructions",
     "missed_information": "did not see that information was missing",
     "wrong_category": "chose a category that does not fit",
     "wrong_priority": "chose a priority that does not fit",

@@ -85,7 +85,7 @@ def wants_answer(lines: Sequence[str]) -> Found | None:
     """The sentence of a requester's message that asks, or says that it still fails; None for thanks and statements."""
     report: Found | None = None
     works = False
-    for index, start, sentence in _sentences(lines):
+    for index, start, sentence in sentences(lines):
         found = Found(index, start, start + len(sentence))
         if _QUESTION.search(sentence) and not _ANSWERED_BY_CLOSING.search(sentence):
             return found
@@ -98,11 +98,11 @@ def wants_answer(lines: Sequence[str]) -> Found | None:
 
 def acknowledges(lines: Sequence[str]) -> bool:
     """True for a message that only thanks or says that it works."""
-    said = any(_THANKS.search(sentence) or _WORKS.search(sentence) for _, _, sentence in _sentences(lines))
+    said = any(_THANKS.search(sentence) or _WORKS.search(sentence) for _, _, sentence in sentences(lines))
     return said and wants_answer(lines) is None
 
 
-def _sentences(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def sentences(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """The requester's own sentences: not what a mail quotes, not code, not the question mark of an address."""
     for index, line in prose(lines):
         if _QUOTED_MAIL.match(line):

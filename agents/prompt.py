@@ -1,25 +1,25 @@
 """Builds every text a model reads. Pure, and golden-tested: a changed byte here is a changed judge.
 
 A ticket is hostile text. It stands between two fence lines that carry a nonce its author cannot know; what looks like
-a fence or cannot be seen is made harmless; every line carries a number, so no line can pass for one of ours.
+a fence or cannot be seen is made harmless; every line carries a number, so no line can pass for one of ours. Beside it,
+outside, stands a word that no answer may repeat: one that does was told to by the ticket.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import TYPE_CHECKING
+
+from agents.lookalikes import without_fences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agents.context import Context
-    from agents.question import Agent, Purpose
+    from agents.question import Agent, NonceFor, Purpose
     from agents.ticket import Entry, Line, Revision
 
 FENCE = "ticket-text"
-# Anything that could be read as a fence line, in whatever case or width; the nonce alone already makes forgery vain.
-_FENCE_LIKE = re.compile(r"[<\u2039\u276e\u27e8\u3008]\W{0,4}(ticket[\W_]{0,4}text)", re.IGNORECASE)
 _KEPT_CONTROLS = frozenset("\t")
 _INVISIBLE = frozenset({"Cf", "Cc", "Co", "Cs", "Cn", "Zl", "Zp"})
 _EXTRA_INVISIBLE = frozenset(
@@ -43,9 +43,7 @@ def read_hash(context: Context, agent: Agent, purpose: Purpose) -> str:
 
 def neutralise(text: str) -> str:
     """One line of a ticket without invisible characters and without anything that looks like our fence."""
-    seen = visible(text)
-    folded = unicodedata.normalize("NFKC", seen)
-    return _FENCE_LIKE.sub(r"(\1", folded if _FENCE_LIKE.search(folded) else seen).replace("\t", " ")
+    return without_fences(visible(text)).replace("\t", " ")
 
 
 def visible(text: str) -> str:
@@ -61,6 +59,16 @@ def _invisible(char: str) -> bool:
     # Variation selectors are marks by category; the supplementary ones can carry hidden bytes.
     hidden_mark = "\ufe00" <= char <= "\ufe0f" or "\U000e0000" <= char <= "\U000e0fff"
     return hidden_mark or char in _EXTRA_INVISIBLE or unicodedata.category(char) in _INVISIBLE
+
+
+def private_words(key: str, nonce_for: NonceFor) -> tuple[str, str]:
+    """The fence's nonce and the canary of one question: its author can know neither, no answer has a use for them."""
+    return nonce_for(key), nonce_for(f"{key}:canary")
+
+
+def private_note(canary: str) -> str:
+    """Beside the fence, in the part of a question that is not cached: it differs with every question."""
+    return f"Private, not to be repeated: {canary}"
 
 
 def fenced(revision: Revision, *, nonce: str, lines: Sequence[Line]) -> str:

@@ -5,6 +5,7 @@ The model answers small questions; score, verdict and escalation are computed el
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from agents.answer import Failed, InvalidAnswer, answered, closed_object, parse
 from agents.evidence import verify
 from agents.observation import TRIAGE_CODES, Code, Observation
-from agents.prompt import fenced, read_hash, system_blocks, visible
+from agents.prompt import fenced, private_note, private_words, read_hash, system_blocks, visible
 from agents.question import Ask, NonceFor, Purpose, Question, Turn
 from agents.triage import INTAKE_FIELDS, Triage
 from agents.verdict import Evidence, Finding, Result
@@ -107,12 +108,15 @@ def question(  # noqa: PLR0913  what is asked has these parts
     triage: Triage | None,
     purpose: Purpose = "review",
     repetition: int = 0,
+    lines: Sequence[Line] | None = None,
 ) -> Question:
+    """`lines` are what is shown where that is not the revision as it is, but with texts of it masked."""
+    shown = revision.lines if lines is None else lines
     draft = Question(
         agent="qc",
         purpose=purpose,
         repetition=repetition,
-        revision_hash=revision.hash,
+        revision_hash=revision.hash if lines is None else masked_hash(revision, lines),
         agent_hash=read_hash(context, "qc", purpose),
         model=model,
         schema=schema(context, reverse=purpose in CRITERIA_IN_REVERSE),
@@ -120,8 +124,15 @@ def question(  # noqa: PLR0913  what is asked has these parts
         turns=(),
         max_tokens=MAX_TOKENS,
     )
-    ticket = fenced(revision, nonce=nonce_for(draft.key), lines=revision.lines)
-    return replace(draft, turns=(Turn("user", f"{ticket}\n\n{_what_triage_said(triage)}\n\nJudge this ticket."),))
+    nonce, canary = private_words(draft.key, nonce_for)
+    ticket = fenced(revision, nonce=nonce, lines=shown)
+    turn = f"{ticket}\n\n{private_note(canary)}\n\n{_what_triage_said(triage)}\n\nJudge this ticket."
+    return replace(draft, turns=(Turn("user", turn),), private=(nonce, canary))
+
+
+def masked_hash(revision: Revision, lines: Sequence[Line]) -> str:
+    """What stands in a question's key for a revision with texts masked: another mask, another question."""
+    return hashlib.sha256("\n".join((revision.hash, *(line.text for line in lines))).encode()).hexdigest()
 
 
 def _what_triage_said(triage: Triage | None) -> str:
@@ -146,15 +157,23 @@ def qc(  # noqa: PLR0913  what is asked has these parts
     triage: Triage | None,
     purpose: Purpose = "review",
     repetition: int = 0,
+    lines: Sequence[Line] | None = None,
 ) -> tuple[Qc | Failed, tuple[Observation, ...]]:
     """Every judged criterion of one revision, verified, with what went wrong on the way."""
     asked = question(
-        revision, context, model=model, nonce_for=nonce_for, triage=triage, purpose=purpose, repetition=repetition
+        revision,
+        context,
+        model=model,
+        nonce_for=nonce_for,
+        triage=triage,
+        purpose=purpose,
+        repetition=repetition,
+        lines=lines,
     )
     answer = answered(ask, asked, partial(_read, context=context))
     if isinstance(answer, Failed):
         return answer, (Observation("validator", "qc", answer.code),)
-    return _verified(answer, revision, context, triage)
+    return _verified(answer, revision, context, triage, lines=revision.lines if lines is None else lines)
 
 
 def _read(text: str, *, context: Context) -> _Answer:
@@ -170,9 +189,9 @@ def _read(text: str, *, context: Context) -> _Answer:
 
 
 def _verified(
-    answer: _Answer, revision: Revision, context: Context, triage: Triage | None
+    answer: _Answer, revision: Revision, context: Context, triage: Triage | None, *, lines: Sequence[Line]
 ) -> tuple[Qc, tuple[Observation, ...]]:
-    findings = tuple(_finding(c, answer.findings[c.id], revision.lines) for c in context.rubric.judged)
+    findings = tuple(_finding(c, answer.findings[c.id], lines) for c in context.rubric.judged)
     void = tuple(
         Observation("validator", "qc", "quote_not_found", finding.criterion)
         for finding in findings
@@ -181,7 +200,7 @@ def _verified(
     missed: dict[str, Evidence] = {}
     observations = list(void)
     for remark in answer.triage:
-        evidence = verify(revision.lines, line=remark.line, quote=remark.quote)
+        evidence = verify(lines, line=remark.line, quote=remark.quote)
         if (mistake := _mistake(remark, evidence, context)) is not None:
             observations.append(Observation("validator", "qc", mistake, f"triage.{remark.subject}"))
         elif evidence is not None and not _said_by(triage, remark):

@@ -13,6 +13,8 @@ Agent = Literal["triage", "qc", "chief_of_staff"]
 Purpose = Literal[
     "review", "repair",  # one finished or opened ticket
     "second", "second_repair",  # the same ticket again, where the first run alone should not decide
+    "masked", "masked_repair",  # the same ticket without the text in it that reads like instructions
+    "strong", "strong_repair",  # the same ticket by the strong model, where the worker's answers decided nothing
     "replay", "replay_repair",  # a ticket under a proposed context, beside the one in force
     "propose", "propose_repair", "opening", "opening_repair",  # of the chief of staff: on a pattern, for a report
 ]  # fmt: skip
@@ -43,6 +45,7 @@ class Question:
     system: tuple[str, ...]
     turns: tuple[Turn, ...]
     max_tokens: int
+    private: tuple[str, ...] = ()  # what no answer may repeat: an answer that does obeys the ticket
 
     @cached_property
     def schema_hash(self) -> str:

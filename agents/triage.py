@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from agents.answer import Failed, InvalidAnswer, answered, closed_object, parse
 from agents.evidence import verify
 from agents.observation import Observation
-from agents.prompt import fenced, read_hash, system_blocks, visible
+from agents.prompt import fenced, private_note, private_words, read_hash, system_blocks, visible
 from agents.question import Ask, NonceFor, Purpose, Question, Turn
 
 if TYPE_CHECKING:
@@ -46,10 +46,11 @@ class IntakeField:
 
 @dataclass(frozen=True)
 class RuleHit:
-    """An escalation rule that applies, shown by verified evidence."""
+    """An escalation rule that applies, shown by verified evidence; `by` code where word lists decide, not a model."""
 
     rule: str
     evidence: Evidence
+    by: Literal["agent", "code"] = "agent"
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,10 @@ def question(  # noqa: PLR0913  what is asked has these parts
         turns=(),
         max_tokens=MAX_TOKENS,
     )
-    ticket = fenced(revision, nonce=nonce_for(draft.key), lines=revision.intake_lines)
-    return replace(draft, turns=(Turn("user", f"{ticket}\n\nTriage this ticket."),))
+    nonce, canary = private_words(draft.key, nonce_for)
+    ticket = fenced(revision, nonce=nonce, lines=revision.intake_lines)
+    turn = Turn("user", f"{ticket}\n\n{private_note(canary)}\n\nTriage this ticket.")
+    return replace(draft, turns=(turn,), private=(nonce, canary))
 
 
 def triage(  # noqa: PLR0913  what is asked has these parts

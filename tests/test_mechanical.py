@@ -1,0 +1,142 @@
+"""Escalation rules that code applies: what states the situation, and what only sounds like it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agents.context import parse
+from agents.judge import judge
+from agents.mechanical import rule_hits
+from agents.ticket import OPTIONAL_FIELDS
+from tests.cast import REPOSITORY, revision, shipped_context
+
+if TYPE_CHECKING:
+    from agents.ticket import Revision
+
+STATED = {
+    "security_incident": [
+        "My account was hacked last night.",
+        "Our mail server has been compromised since Friday.",
+        "The user's laptop got infected yesterday.",
+        "Someone has broken into our admin account!",
+        "Ransomware encrypted all our files on the share.",
+        "I entered my password on a phishing page and now mails go out in my name.",
+        "There are sign-ins from Brazil that I did not make.",
+        "Somebody logged into my mailbox and deleted rules.",
+        "My work phone was stolen on the train.",
+        "Mein Laptop wurde gestern gestohlen.",
+    ],
+    "data_exposure": [
+        "I sent the customer list with payroll data to the wrong person.",
+        "HR accidentally emailed confidential salary records to a supplier.",
+        "Every trainee can open the salary list.",
+        "Other customers can see private data of our company.",
+        "There has been a data breach at our hosting.",
+        "Customer data was leaked on a forum.",
+    ],
+    "legal_threat": [
+        "If my files are gone you will hear from my solicitor.",
+        "I have contacted our lawyer about this.",
+        "We will take legal action against your company.",
+        "I am going to sue you.",
+        "My attorney will demand the logs.",
+        "I have reported this to the police.",
+        "Ich werde meinen Anwalt einschalten.",
+        "Sinon je vais porter plainte.",
+        "Tomaremos acciones legales.",
+        "We received a court order for this mailbox.",
+    ],
+    "executive_outage": [
+        "Our CEO cannot sign in.",
+        "The managing director is unable to join the call.",
+        "The VIP in room 4 can't print.",
+        "The board meeting starts in 20 minutes and the screen is black.",
+        "Unsere Geschäftsführerin kann sich nicht anmelden.",
+    ],
+}
+ONLY_ALIKE = [
+    "My account was not hacked, I just forgot the password.",
+    "How do I avoid that my account is hacked?",
+    "If my account was hacked, what should I do?",
+    "The scanner detected a trojan and blocked it before it ran on the computer.",
+    "I got a suspicious mail and reported it.",
+    "The phone lost signal again.",
+    "I lost the connection on my laptop.",
+    "My lawyer's laptop does not start.",
+    "Please install the software for lawyers on the new PC.",
+    "Our legal team cannot open Outlook.",
+    "We need a licence for the legal department.",
+    "Book the tennis court for Friday.",
+    "No legal action is planned.",
+    "The CEO's mailbox is almost full.",
+    "Please add the board members to the list.",
+    "The CEO would like a second screen.",
+    "Please send the customer list to Bob.",
+    "Can everyone see the new wallpaper?",
+    "Nobody can see the salary list.",
+    "The right people must be able to read personal data.",
+    "> My account was hacked",
+    "    my_account was hacked",
+]  # fmt: skip
+
+
+def found(ticket: Revision) -> list[str]:
+    return [hit.rule for hit in rule_hits(ticket, shipped_context())]
+
+
+@pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, texts in STATED.items() for text in texts])
+def test_a_stated_situation_is_found_where_it_stands(rule: str, text: str) -> None:
+    ticket = revision(description=f"Good morning.\n{text}")
+    (hit,) = rule_hits(ticket, shipped_context())
+    assert (hit.rule, hit.by) == (rule, "code")
+    (span,) = hit.evidence.spans
+    assert ticket.lines[span.line - 1].text[span.start : span.end] == hit.evidence.quote
+    assert hit.evidence.quote in text
+
+
+@pytest.mark.parametrize("text", ONLY_ALIKE)
+def test_what_only_sounds_like_it_is_left_to_the_agents(text: str) -> None:
+    assert found(revision(description=text)) == []
+
+
+def test_it_counts_wherever_people_write_it() -> None:
+    threat = "You will hear from my lawyer."
+    assert found(revision(subject=threat)) == ["legal_threat"]
+    assert found(revision(resolution={"note": "User's account was compromised; reset."})) == ["security_incident"]
+    for role in ("requester", "agent", "other"):
+        assert found(revision(entries=[{"author_role": role, "visibility": "internal", "body": threat}])) == [
+            "legal_threat"
+        ]
+    assert found(revision(entries=[{"author_role": "system", "body": threat}])) == []
+    assert found(revision(requester="Sue You Lawyer")) == []
+
+
+def test_lookalikes_do_not_hide_it_and_spans_are_of_the_text_as_it_stands() -> None:
+    ticket = revision(description="Мy ассount was hаcked")  # noqa: RUF001  Cyrillic letters among them
+    (hit,) = rule_hits(ticket, shipped_context())
+    assert hit.evidence.quote == "Мy ассount was hаcked"  # noqa: RUF001
+
+
+def test_a_rule_that_the_team_removed_is_not_applied() -> None:
+    files = dict(shipped_context().files)
+    before, _, rest = files["escalation_rules.md"].partition("## Legal threat {#legal_threat}")
+    files["escalation_rules.md"] = before + "## " + rest.partition("\n## ")[2]
+    context = parse(files)
+    ticket = revision(description="You will hear from my lawyer. My account was hacked.")
+    assert [hit.rule for hit in rule_hits(ticket, context)] == ["security_incident"]
+
+
+def test_every_rule_of_the_lists_is_one_that_comes_with_ticketqc() -> None:
+    ids = {rule.id for rule in shipped_context().rules}
+    assert set(STATED) <= ids
+    text = (REPOSITORY / "agents" / "mechanical.toml").read_text("utf-8")
+    assert {line.split('"')[1] for line in text.splitlines() if line.startswith("about")} == set(STATED)
+
+
+def test_it_escalates_without_any_model() -> None:
+    ticket = revision(description="You will hear from my lawyer.")
+    judgement = judge(ticket, shipped_context(), supplied=frozenset(OPTIONAL_FIELDS), panel=None)
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.verdict.reasons == ("escalation rule: Legal threat (line 7, by code)",)
