@@ -112,6 +112,12 @@ def current_verdict(revision_id: int) -> Select[tables.Verdict]:
     return select(verdict).where(verdict.revision_id == revision_id).order_by(*newest).limit(1)
 
 
+def standing_label(revision_id: int) -> Select[tables.Label]:
+    """Of the decisions that people took about a revision the one that stands: the newest."""
+    label = tables.Label
+    return select(label).where(label.revision_id == revision_id).order_by(label.id.desc()).limit(1)
+
+
 def show(session: Session, ticket_id: int, revision_id: int) -> None:
     """The ticket's row shows the current verdict of this revision, if it is still the newest revision."""
     verdict = session.scalars(current_verdict(revision_id)).one()
@@ -163,16 +169,29 @@ def _record_escalations(
 
 def _record_observations(session: Session, case: Case, observations: Iterable[Observation]) -> None:
     """Imported history makes none: what failed there is not a failure of this week."""
-    if not case.live:
-        return
-    for seen in observations:
+    if case.live:
+        observe(session, observations, revision_id=case.revision_id, context_version=case.context.version)
+
+
+def observe(
+    session: Session,
+    seen: Iterable[Observation],
+    *,
+    revision_id: int,
+    context_version: str,
+    label_id: int | None = None,
+) -> None:
+    """The failures are logged, each once. One that came with a label counts only while that label stands."""
+    for failure in seen:
         row = {
-            "observer": seen.observer,
-            "agent": seen.agent,
-            "code": seen.code,
-            "subject": seen.subject,
-            "revision_id": case.revision_id,
-            "context_version": case.context.version,
-            "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
+            "observer": failure.observer,
+            "agent": failure.agent,
+            "code": failure.code,
+            "subject": failure.subject,
+            "direction": failure.direction,
+            "revision_id": revision_id,
+            "context_version": context_version,
+            "label_id": label_id,
+            "evidence": [documents.evidence_document(evidence) for evidence in failure.evidence],
         }
         session.execute(insert(tables.Observation).values(**row).on_conflict_do_nothing())
