@@ -18,6 +18,7 @@ from app.tables import (
     Observation,
     Run,
     Ticket,
+    User,
     Verdict,
 )
 from app.tables import Revision as RevisionTable
@@ -41,7 +42,10 @@ MOST_OBSERVATIONS = 50
 
 @dataclass(frozen=True)
 class TicketRow:
-    """`supplied` are the optional fields its source is known to fill; checks that need another do not apply."""
+    """`supplied` are the optional fields its source is known to fill; checks that need another do not apply.
+
+    `label_id` is the decision that stands, `claimed_by` the name of whoever looks after the ticket.
+    """
 
     id: int
     external_id: str
@@ -54,6 +58,10 @@ class TicketRow:
     verdict_id: int | None
     escalated: bool
     sample: bool
+    label_id: int | None
+    claimant: int | None
+    claimed_by: str | None
+    claimed_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -165,8 +173,13 @@ def ticket(session: Session, ticket_id: int) -> TicketRow:
             Ticket.verdict_id,
             Ticket.escalated,
             Ticket.sample,
+            Ticket.label_id,
+            Ticket.claimed_by.label("claimant"),
+            User.name.label("claimed_by"),
+            Ticket.claimed_at,
         )
         .join(Connection, Connection.id == Ticket.connection_id)
+        .outerjoin(User, User.id == Ticket.claimed_by)
         .where(Ticket.id == ticket_id, Ticket.revision_id.is_not(None))
     ).one_or_none()
     if row is None:

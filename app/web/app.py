@@ -17,7 +17,7 @@ from app.errors import NotSignedIn, TicketqcError
 from app.web import hooks
 from app.web.auth import sign_in_address
 from app.web.guard import SAFE_METHODS
-from app.web.pages import banner, context, health, operations, queue, ticket
+from app.web.pages import audit, banner, context, deciding, health, operations, queue, ticket
 from app.web.requests import Requests, headers_of
 from app.web.view import Templates
 from app.web.words import sentence
@@ -48,7 +48,7 @@ def create_app(*, engine: Engine, vault: Vault, settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _unexpected)
     app.include_router(hooks.router)
-    for page in (health, banner, queue, ticket, operations, context):
+    for page in (health, banner, queue, ticket, deciding, audit, operations, context):
         app.include_router(page.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
@@ -116,6 +116,7 @@ _TITLES = {
     405: "Nothing here",
     409: "Not done",
     413: "Not done",
+    422: "Not done",
     503: "Not available now",
 }
 _EXPLAINED = {
