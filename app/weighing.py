@@ -163,13 +163,8 @@ def overruled(weighed: Weighed, machine: Machine) -> Iterator[Observation]:
         if finding.kind == "judged" and (direction := _direction(finding.result, result)):
             yield Observation("person", "qc", "overruled", finding.criterion, finding.evidence, direction)
     if not weighed.changed and {machine.outcome, weighed.outcome} == {"pass", "fail"}:
-        yield Observation(
-            "person",
-            "qc",
-            "overruled",
-            "verdict",
-            direction="false_pass" if machine.outcome == "pass" else "false_fail",
-        )
+        direction = "false_pass" if machine.outcome == "pass" else "false_fail"
+        yield Observation("person", "qc", "overruled", WHOLE_VERDICT, direction=direction)
 
 
 def _direction(machine: Result, person: Result) -> Direction:
