@@ -21,12 +21,16 @@ AS_FOUND = "findings"  # the outcome that the findings come to
 
 def typed(form: FormData) -> Mapping[str, str]:
     """The form's texts, to be shown again where something is wrong with one of them."""
+    return {name: value.replace("\0", "") for name, value in _given(form).items()}
+
+
+def _given(form: FormData) -> Mapping[str, str]:
     return {name: value.replace("\r\n", "\n") for name, value in form.items() if isinstance(value, str)}
 
 
 def of_verdict(form: FormData) -> Decision:
     """The decision that the ticket's page sends. Raises DecisionRefused where the form is not one of that page's."""
-    given = typed(form)
+    given = _given(form)
     return Decision(
         verdict_id=_number(given.get("verdict")),
         outcome=_outcome(given.get("outcome", "missing"), unsaid=AS_FOUND),
@@ -39,7 +43,7 @@ def of_verdict(form: FormData) -> Decision:
 
 def of_blind_check(form: FormData, *, verdict_id: int) -> Decision:
     """The answer to a blind check; what it is about is known from the check."""
-    given = typed(form)
+    given = _given(form)
     outcome = _outcome(given.get("outcome", ""), unsaid="")
     return Decision(verdict_id, outcome, _findings(given), note=given.get("note", ""), blind=True)
 
