@@ -11,10 +11,12 @@ import pytest
 from playwright.sync_api import sync_playwright
 from sqlalchemy import select
 
+from app import clock, sign_ins
 from app.db import transaction
-from app.tables import Revision, Ticket
+from app.tables import Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
+from tests.browsers import COOKIE
 from tests.factories import make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
 from tests.serving import serving
 
@@ -83,8 +85,13 @@ class Watched:
 
 
 @pytest.fixture
-def tab(chromium: Browser, address: str) -> Iterator[Watched]:
+def tab(chromium: Browser, address: str, session: Session) -> Iterator[Watched]:
+    """One that a lead has signed in with."""
     context = chromium.new_context(base_url=address, viewport={"width": 1440, "height": 900})
+    user = session.scalars(select(User).where(User.email == "lead@example.com")).one()
+    token = sign_ins.begin(session, user.id, now=clock.now())
+    session.commit()
+    context.add_cookies([{"name": COOKIE, "value": token, "url": address}])
     watched = Watched(context)
     yield watched
     context.close()

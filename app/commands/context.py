@@ -103,7 +103,7 @@ def release(
     from agents.context import ContextError, read_folder
     from agents.context_lint import lint
     from agents.prompt import visible
-    from app import releases
+    from app import audit, releases
     from app.commands import database
     from app.db import transaction
     from app.settings import load_settings
@@ -124,6 +124,9 @@ def release(
             typer.echo(f"{_shown(place)} is what is in force already (version {before.version}); nothing was changed.")
             return
         released = releases.release(session, files, note=why)
+        was = {"version": before.version} if before else None
+        subject = f"context:{released.version}"
+        audit.record(session, audit.COMMAND_LINE, action="context.released", subject=subject, before=was, note=why)
     for line in _what_changed(before, released):
         typer.echo(line)
 

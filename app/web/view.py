@@ -60,6 +60,7 @@ class Templates:
             "percent": words.percent,
             "score": words.score,
             "sentence": words.sentence,
+            "shown": words.shown,
             "markdown": _markdown,
         }
         self._environment.globals["static"] = static
@@ -101,7 +102,7 @@ class Visit:
         """True where htmx asks for a part of a page that it shows already."""
         return self.request.headers.get("hx-request") == "true"
 
-    def page(self, name: str, **values: object) -> HTMLResponse:
+    def page(self, name: str, /, **values: object) -> HTMLResponse:
         """The page in its frame: the time, the place in the navigation, and what this visitor may see of the rest."""
         templates: Templates = self.request.app.state.templates
         shell = {"now": self.now, "path": self.request.url.path}
