@@ -14,7 +14,7 @@ from app.patterns import stands
 from app.tables import Label, Observation, Run, Verdict
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
 
 # Purposes of an agent's own first word. A repair is the same answer mended; a replay is a trial and fails nobody.
@@ -36,20 +36,26 @@ class Chances:
         return sum(self.runs.get((agent, purpose), 0) for purpose in purposes)
 
 
-def chances(session: Session, *, after: datetime) -> Chances:
-    """Since a moment, which itself is not in it."""
+def chances(session: Session, *, after: datetime, before: datetime | None = None) -> Chances:
+    """Since a moment, which itself is not in it, and up to another that is not either."""
     counted = (
         select(Run.agent, Run.purpose, func.count())
-        .where(Run.recorded_at > after, Run.replied, Run.purpose.in_(FIRST_WORDS))
+        .where(*_between(Run.recorded_at, after, before), Run.replied, Run.purpose.in_(FIRST_WORDS))
         .group_by(Run.agent, Run.purpose)
     )
     decided = (
         select(func.count(Label.revision_id.distinct()))
         .join(Verdict, Verdict.id == Label.verdict_id)
-        .where(Label.recorded_at > after, Verdict.outcome.in_(("pass", "fail")))
+        .where(*_between(Label.recorded_at, after, before), Verdict.outcome.in_(("pass", "fail")))
     )
     runs = {(agent, purpose): number for agent, purpose, number in session.execute(counted)}
     return Chances(runs, session.scalar(decided) or 0)
+
+
+def _between(
+    column: SQLColumnExpression[datetime], after: datetime, before: datetime | None
+) -> tuple[ColumnElement[bool], ...]:
+    return (column > after,) if before is None else (column > after, column < before)
 
 
 def rate(number: int, possible: int) -> float | None:
