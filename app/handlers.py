@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import patterns, retention, reviewing
+from app import mail, patterns, reports, retention, reviewing
 from app.intake import reading
 from app.jobs import Handler
 
@@ -18,4 +18,7 @@ HANDLERS: Mapping[str, Handler] = {
     "resume": Handler(reviewing.resume),
     "retention": Handler(retention.run),
     "patterns": Handler(patterns.run),
+    "report": Handler(reports.make),
+    "report_again": Handler(reports.make_again),
+    "mail": Handler(mail.send_report),
 }

@@ -45,7 +45,7 @@ class RunStore:
         self,
         engine: Engine,
         *,
-        revision_id: int,
+        revision_id: int | None,
         context_version: str,
         today: Callable[[], date],
         demonstration: bool,
