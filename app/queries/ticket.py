@@ -15,6 +15,7 @@ from app.tables import (
     Connection,
     Escalation,
     Finding,
+    Label,
     Observation,
     Run,
     Ticket,
@@ -66,7 +67,10 @@ class TicketRow:
 
 @dataclass(frozen=True)
 class RevisionRow:
-    """One state in the strip; `outcome` and `score` are of its newest verdict, if it has one. Numbered from 1."""
+    """One state in the strip; `outcome` and `score` are of its newest verdict, if it has one. Numbered from 1.
+
+    `decision` is a person's, the one that stands.
+    """
 
     id: int
     number: int
@@ -74,6 +78,7 @@ class RevisionRow:
     outcome: str | None
     score: Decimal | None
     demonstration: bool
+    decision: str | None
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,7 @@ class ObservationRow:
     agent: str
     code: str
     subject: str
+    direction: str
     evidence: tuple[Evidence, ...]
     recorded_at: datetime
 
@@ -198,6 +204,7 @@ def revisions(session: Session, ticket_id: int) -> tuple[RevisionRow, ...]:
         .limit(1)
         .lateral()
     )
+    decided = select(Label.outcome).where(Label.revision_id == RevisionTable.id).order_by(Label.id.desc()).limit(1)
     rows = session.execute(
         select(
             RevisionTable.id,
@@ -206,6 +213,7 @@ def revisions(session: Session, ticket_id: int) -> tuple[RevisionRow, ...]:
             newest.c.outcome,
             newest.c.score,
             func.coalesce(newest.c.demonstration, false()),
+            decided.scalar_subquery(),
         )
         .outerjoin(newest, true())
         .where(RevisionTable.ticket_id == ticket_id)
@@ -328,16 +336,22 @@ def escalations(session: Session, revision_id: int) -> tuple[EscalationRow, ...]
 
 
 def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ...]:
-    """The agents' failures seen on a revision."""
+    """The agents' failures seen on a revision; of those that people saw, by the decision that stands."""
+    standing = select(func.max(Label.id)).where(Label.revision_id == revision_id).scalar_subquery()
     columns = (
         Observation.observer,
         Observation.agent,
         Observation.code,
         Observation.subject,
+        Observation.direction,
         Observation.evidence,
         Observation.recorded_at,
     )
     rows = session.execute(
-        select(*columns).where(Observation.revision_id == revision_id).order_by(Observation.id).limit(MOST_OBSERVATIONS)
+        select(*columns)
+        .where(Observation.revision_id == revision_id)
+        .where(or_(Observation.label_id.is_(None), Observation.label_id == standing))
+        .order_by(Observation.id)
+        .limit(MOST_OBSERVATIONS)
     )
     return tuple(ObservationRow(**{**row._asdict(), "evidence": documents.evidence(row.evidence)}) for row in rows)
