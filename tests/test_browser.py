@@ -256,7 +256,7 @@ def test_the_keyboard_walks_the_findings_and_enter_shows_the_line(tab: Watched, 
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.id") == "f-secrets_in_ticket"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#L9")
+    page.wait_for_url(re.compile("#L9$"))
 
 
 def test_c_confirms_on_the_second_press_and_o_opens_the_form(tab: Watched, session: Session) -> None:

@@ -412,7 +412,7 @@ def test_settings_show_who_did_what_and_page_back(admin_pages: TestClient, sessi
     page = read(admin_pages.get("/settings").text)
     rows = page.one("section", **{"aria-labelledby": "events-title"}).one("tbody").all("tr")
     assert len(rows) == 50
-    assert rows[0].words.startswith("x@y thing.done thing:1 a: [1] <i>why</i>")
+    assert rows[0].words.startswith("x@y thing.done thing 1 a: [1] <i>why</i>")
     assert rows[1].words.startswith("x@y changed a role vera@example.com role: viewer → lead")
     assert page.all("b") == []
     (older,) = (link for link in page.all("a", cls="button") if link.words == "Older")
@@ -420,6 +420,15 @@ def test_settings_show_who_did_what_and_page_back(admin_pages: TestClient, sessi
     assert len(last.one("section", **{"aria-labelledby": "events-title"}).one("tbody").all("tr")) == 11
     for strange in ("0", "-1", str(2**70)):
         assert admin_pages.get(f"/settings?before={strange}").status_code == 200
+
+
+def test_the_navigation_leads_where_one_may_go(pages: TestClient, admin_pages: TestClient) -> None:
+    shown = [read(one.get("/account").text).one("nav").words.split() for one in (pages, admin_pages)]
+    assert shown[0] == ["Queue", "Dashboard", "Reports", "Agents", "Context", "Operations"]
+    assert shown[1] == [*shown[0], "Settings"]
+    refused = read(pages.get("/settings").text)
+    assert "this needs the role admin, and yours is lead" in refused.one("main").words.replace("This", "this")
+    assert refused.one("nav").words.split() == shown[0]
 
 
 def test_a_rule_of_the_core_holds_without_the_page(session: Session, lead: User) -> None:
