@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from app import clock, links
 from app.audit import Actor
 from app.db import transaction
-from app.tables import BlindCheck, Label, Revision, Ticket, User
+from app.tables import BlindCheck, Label, Pattern, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
 from tests.browsers import COOKIE, new_cookie
@@ -123,10 +123,12 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     told = session.scalars(select(Ticket).where(Ticket.external_id.in_(TELLING)))
     tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
     context = f"/context/{shipped_context().version}"
+    patterns = ["/agents", "/patterns", *(f"/patterns/{key}" for key in session.scalars(select(Pattern.id)))]
     people = ["/account", "/settings", f"/welcome/{_link(session)}"]
     checks = [f"/audit/{check.id}" for check in session.scalars(select(BlindCheck))]
     decided = ["/?verdict=all", "/?verdict=decided", "/?claimed=mine", "/audit", *checks]
-    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *decided, *people, *tickets]
+    plain = ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone"]
+    return [*plain, *decided, *people, *patterns, *tickets]
 
 
 def _link(session: Session) -> str:
@@ -261,7 +263,7 @@ def test_the_keyboard_walks_the_findings_and_enter_shows_the_line(tab: Watched, 
 
 def test_c_confirms_on_the_second_press_and_o_opens_the_form(tab: Watched, session: Session) -> None:
     page = tab.page
-    ticket = _ticket(session, "INC-2043")
+    ticket = _ticket(session, "INC-2053")
     page.goto(f"/tickets/{ticket.id}")
     page.keyboard.press("c")
     assert page.evaluate("document.activeElement.textContent") == "Confirm fail"
@@ -271,17 +273,17 @@ def test_c_confirms_on_the_second_press_and_o_opens_the_form(tab: Watched, sessi
     assert "confirmed the verdict" in (page.locator("#decision .said").text_content() or "")
     page.keyboard.press("o")
     assert page.evaluate("document.activeElement.name") == "outcome"
-    page.get_by_label("Root cause", exact=True).select_option("met")
+    page.get_by_label("Work performed", exact=True).select_option("met")
     page.get_by_role("button", name="Save decision").click()
     assert "Choose why the machine is overruled" in (page.locator("#error-reason").text_content() or "")
-    assert page.get_by_label("Root cause", exact=True).input_value() == "met"
+    assert page.get_by_label("Work performed", exact=True).input_value() == "met"
 
 
 def test_the_number_of_the_header_moves_with_the_list(tab: Watched, session: Session) -> None:
     page = tab.page
     page.goto("/")
     before = int((page.locator("#need").text_content() or "").split()[0])
-    ticket = _ticket(session, "INC-2043")
+    ticket = _ticket(session, "INC-2053")
     session.execute(update(Ticket).where(Ticket.id == ticket.id).values(decision="fail"))
     session.commit()
     page.get_by_label("Source").select_option("samples")

@@ -17,7 +17,15 @@ from app.audit import COMMAND_LINE
 from app.sign_ins import ROLES
 from app.web.auth import CSRF_HEADER
 from tests.browsers import browser, signed_in
-from tests.factories import make_blind_check, make_connection, make_context, make_delivery, make_ticket, make_user
+from tests.factories import (
+    make_blind_check,
+    make_connection,
+    make_context,
+    make_delivery,
+    make_pattern,
+    make_ticket,
+    make_user,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +63,11 @@ LEAST: dict[str, Role | None] = {
     "GET /audit/{check_id}": "lead",
     "POST /audit/{check_id}": "lead",
     "GET /context/{version}": "viewer",
+    "GET /agents": "viewer",
+    "GET /patterns": "viewer",
+    "GET /patterns/{pattern_id}": "viewer",
+    "POST /patterns/{pattern_id}/mute": "lead",
+    "POST /patterns/{pattern_id}/unmute": "lead",
     "GET /operations": "viewer",
     "POST /operations/replay": "lead",
     "GET /settings": "admin",
@@ -67,6 +80,7 @@ LEAST: dict[str, Role | None] = {
 }
 # What forms send; a route without an entry sends nothing.
 FORMS = {
+    "POST /patterns/{pattern_id}/mute": {"note": "A fault of the form."},
     "POST /settings/people": {"email": "new@example.com", "role": "lead"},
     "POST /settings/people/{user_id}/role": {"role": "admin"},
     "POST /account/name": {"name": "Somebody Else"},
@@ -109,6 +123,7 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "token": links.invite(session, email="x@example.com", role="admin", actor=COMMAND_LINE, now=clock.now()),
         "ticket_id": make_ticket(session).id,
         "version": make_context(session).version,
+        "pattern_id": make_pattern(session).id,
         "user_id": lead.id,
         "check_id": make_blind_check(session, lead).id,
     }

@@ -19,12 +19,14 @@ from app.web.auth import sign_in_address
 from app.web.guard import SAFE_METHODS
 from app.web.pages import (
     account,
+    agents,
     audit,
     banner,
     context,
     deciding,
     health,
     operations,
+    patterns,
     queue,
     settings,
     sign_in,
@@ -55,6 +57,8 @@ PAGES = (
     audit,
     operations,
     context,
+    agents,
+    patterns,
     settings,
 )
 
