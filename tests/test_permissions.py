@@ -17,7 +17,15 @@ from app.audit import COMMAND_LINE
 from app.sign_ins import ROLES
 from app.web.auth import CSRF_HEADER
 from tests.browsers import browser, signed_in
-from tests.factories import make_connection, make_context, make_delivery, make_pattern, make_ticket, make_user
+from tests.factories import (
+    make_blind_check,
+    make_connection,
+    make_context,
+    make_delivery,
+    make_pattern,
+    make_ticket,
+    make_user,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +55,13 @@ LEAST: dict[str, Role | None] = {
     "GET /": "viewer",
     "GET /banner": "viewer",
     "GET /tickets/{ticket_id}": "viewer",
+    "POST /tickets/{ticket_id}/decision": "lead",
+    "POST /tickets/{ticket_id}/claim": "lead",
+    "POST /tickets/{ticket_id}/release": "lead",
+    "GET /audit": "lead",
+    "POST /audit": "lead",
+    "GET /audit/{check_id}": "lead",
+    "POST /audit/{check_id}": "lead",
     "GET /context/{version}": "viewer",
     "GET /agents": "viewer",
     "GET /patterns": "viewer",
@@ -102,13 +117,15 @@ class Desk(NamedTuple):
 def desk(stranger_pages: TestClient, session: Session) -> Desk:
     """One of everything that a route may be about."""
     make_delivery(session, connection=make_connection(session), state="parked", reason="unreadable")
+    lead = make_user(session, role="lead")
     values = {
         "connection": "helpdesk",
         "token": links.invite(session, email="x@example.com", role="admin", actor=COMMAND_LINE, now=clock.now()),
         "ticket_id": make_ticket(session).id,
         "version": make_context(session).version,
         "pattern_id": make_pattern(session).id,
-        "user_id": make_user(session, role="lead").id,
+        "user_id": lead.id,
+        "check_id": make_blind_check(session, lead).id,
     }
     make_user(session, role="admin")
     session.commit()
