@@ -26,6 +26,12 @@ class NotFound(TicketqcError):  # noqa: N818  the name says it
     status = 404
 
 
+class Conflict(TicketqcError):  # noqa: N818  the name says it
+    """What somebody decided on has changed meanwhile; nothing was written."""
+
+    status = 409
+
+
 class CannotStart(TicketqcError):  # noqa: N818  the name says it
     """Nothing was changed, and nothing is left running."""
 

@@ -97,6 +97,7 @@ _TITLES = {
     403: "Not done",
     404: "Nothing here",
     405: "Nothing here",
+    409: "It has changed meanwhile",
     503: "Not available now",
 }
 _EXPLAINED = {
