@@ -18,6 +18,10 @@ class BadRequest(TicketqcError):  # noqa: N818  the name says it
     status = 400
 
 
+class NotSignedIn(TicketqcError):  # noqa: N818  the name says it
+    status = 401
+
+
 class Forbidden(TicketqcError):  # noqa: N818  the name says it
     status = 403
 
@@ -27,7 +31,7 @@ class NotFound(TicketqcError):  # noqa: N818  the name says it
 
 
 class Conflict(TicketqcError):  # noqa: N818  the name says it
-    """What somebody decided on has changed meanwhile; nothing was written."""
+    """Somebody else was first, or it is not as the asker thought; nothing was changed."""
 
     status = 409
 

@@ -14,20 +14,23 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy.orm import Session
-from starlette.testclient import TestClient
 
 from agents.gateway import Gateway
 from app import db, embedded
 from app.settings import Settings, variable
 from app.vault import Vault
 from app.web.app import create_app
+from tests.browsers import browser, signed_in
+from tests.factories import make_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
+    from starlette.testclient import TestClient
 
     from agents.gateway import Endpoint
+    from app.tables import User
 
 SESSION = "ticketqc-session-"
 ROOM = 2 * 1024**3  # bytes; several clusters at once
@@ -168,10 +171,55 @@ def vault(settings: Settings) -> Vault:
 
 
 @pytest.fixture
-def pages(engine: Engine, vault: Vault, settings: Settings) -> TestClient:
-    """The application as a browser on this machine asks it."""
-    app = create_app(engine=engine, vault=vault, settings=settings)
-    return TestClient(app, base_url="http://127.0.0.1:8000", headers={"Accept": "text/html"}, follow_redirects=False)
+def lead(session: Session) -> User:
+    return _committed(session, make_user(session, role="lead", email="lee@example.com", name="Lee Novak"))
+
+
+@pytest.fixture
+def other_lead(session: Session) -> User:
+    return _committed(session, make_user(session, role="lead", email="olu@example.com", name="Olu Adeyemi"))
+
+
+@pytest.fixture
+def viewer(session: Session) -> User:
+    return _committed(session, make_user(session, role="viewer", email="vera@example.com", name="Vera Lind"))
+
+
+@pytest.fixture
+def admin(session: Session) -> User:
+    return _committed(session, make_user(session, role="admin", email="ada@example.com", name="Ada Sato"))
+
+
+def _committed(session: Session, user: User) -> User:
+    session.commit()
+    return user
+
+
+@pytest.fixture
+def stranger_pages(engine: Engine, vault: Vault, settings: Settings) -> TestClient:
+    """The application as a browser on this machine asks it, whose user has not signed in."""
+    return browser(create_app(engine=engine, vault=vault, settings=settings))
+
+
+@pytest.fixture
+def pages(stranger_pages: TestClient, session: Session, lead: User) -> TestClient:
+    """The same where a lead has signed in."""
+    return signed_in(stranger_pages.app, session, lead)
+
+
+@pytest.fixture
+def other_lead_pages(stranger_pages: TestClient, session: Session, other_lead: User) -> TestClient:
+    return signed_in(stranger_pages.app, session, other_lead)
+
+
+@pytest.fixture
+def viewer_pages(stranger_pages: TestClient, session: Session, viewer: User) -> TestClient:
+    return signed_in(stranger_pages.app, session, viewer)
+
+
+@pytest.fixture
+def admin_pages(stranger_pages: TestClient, session: Session, admin: User) -> TestClient:
+    return signed_in(stranger_pages.app, session, admin)
 
 
 @pytest.fixture

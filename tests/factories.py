@@ -28,6 +28,7 @@ from app.tables import (
     Run,
     Ticket,
     Triage,
+    User,
     Verdict,
 )
 
@@ -80,6 +81,19 @@ def office_ticket(**changes: object) -> TicketText:
         "resolution": {"code": "Fixed", "note": "Renewed the client certificate."},
     }
     return read_ticket({**raw, **changes})
+
+
+PASSWORD = "a long walk in the rain"
+PASSWORD_HASH = (  # made by app.passwords once: it takes a good part of a second
+    "$argon2id$v=19$m=65536,t=3,p=4$VUSAdh3LS5L8sxYtcxgs0Q$FVCqhuB+08h9egD0Ot8JTJOvKZJolONWDOXVRJ5qinQ"
+)
+
+
+def make_user(session: Session, *, role: str = "lead", **columns: object) -> User:
+    """Somebody who signs in with PASSWORD; the e-mail and the name follow the role."""
+    number = next(_serial)
+    values = {"email": f"{role}{number}@example.com", "name": f"{role.title()} {number}", **columns}
+    return _added(session, User(role=role, **{"password_hash": PASSWORD_HASH, **values}))
 
 
 def make_connection(

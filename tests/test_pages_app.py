@@ -127,7 +127,7 @@ def test_each_request_has_a_number_of_its_own_which_ends_with_it(
 def test_a_database_that_is_down_is_said_calmly(vault: Vault, settings: Settings, tmp_path: Path) -> None:
     engine = db.make_engine(f"postgresql://nobody@/none?host={tmp_path}")
     pages = TestClient(create_app(engine=engine, vault=vault, settings=settings), base_url="http://127.0.0.1")
-    page = pages.get("/", headers={"Accept": "text/html"})
+    page = pages.get("/", headers={"Accept": "text/html", "Cookie": "ticketqc=one of before"})
     assert page.status_code == 503
     assert "cannot be reached" in read(page.text).one("main").words
     ready = pages.get("/readyz")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from app.errors import TicketqcError
+from app.errors import NotSignedIn, TicketqcError
 from app.web import hooks
+from app.web.auth import sign_in_address
+from app.web.guard import SAFE_METHODS
 from app.web.pages import banner, context, health, operations, queue, ticket
 from app.web.requests import Requests, headers_of
 from app.web.view import Templates
@@ -40,6 +42,7 @@ def create_app(*, engine: Engine, vault: Vault, settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.templates = Templates(settings)
     app.add_middleware(Requests)
+    app.add_exception_handler(NotSignedIn, _stranger)
     app.add_exception_handler(TicketqcError, _ours)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -49,6 +52,17 @@ def create_app(*, engine: Engine, vault: Vault, settings: Settings) -> FastAPI:
         app.include_router(page.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
+
+
+def _stranger(request: Request, error: Exception) -> Response:
+    """A browser that wants to see a page goes to sign in first; anything else is told that it has to."""
+    if request.headers.get("hx-request") == "true":
+        answer = _answer(request, HTTPStatus.UNAUTHORIZED, str(error))
+        answer.headers["HX-Redirect"] = sign_in_address(request)
+        return answer
+    if request.method in SAFE_METHODS and "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(sign_in_address(request), HTTPStatus.SEE_OTHER)
+    return _answer(request, HTTPStatus.UNAUTHORIZED, str(error))
 
 
 def _ours(request: Request, error: Exception) -> Response:
@@ -87,17 +101,21 @@ def _answer(request: Request, status: int, message: str) -> Response:
         return JSONResponse({"error": message, "request_id": number}, status)
     templates: Templates = request.app.state.templates
     said = {"title": _TITLES.get(status, _TITLE), "message": sentence(message), "request_id": number}
-    values = {**said, "path": request.url.path, "models": None}
+    state = request.scope["state"]
+    frame = {"models": None, "user": state.get("user"), "csrf_token": state.get("csrf", ""), "path": request.url.path}
+    values = {**said, **frame}
     return templates.html("error.html", values, status=status)
 
 
 _TITLE = "Something went wrong"
 _TITLES = {
     400: "That address cannot be read",
+    401: "Not signed in",
     403: "Not done",
     404: "Nothing here",
     405: "Nothing here",
-    409: "It has changed meanwhile",
+    409: "Not done",
+    413: "Not done",
     503: "Not available now",
 }
 _EXPLAINED = {

@@ -1,4 +1,4 @@
-"""What a page's function is given: a session to read with, the time, and a way to answer."""
+"""What a page's function is given: a session to read with, who asks, the time, and a way to answer."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
-from sqlalchemy.orm import Session  # noqa: TC002  FastAPI reads it from the signature
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
+from typing_extensions import override
 
-from app import clock
+from app import clock, sign_ins
+from app.audit import Actor
 from app.db import transaction
 from app.queries.banner import model_states
-from app.web import words
+from app.web import auth, words
+from app.web.guard import SAFE_METHODS, guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from app.settings import Settings
+    from app.sign_ins import Person, Role
 
 BEYOND = 2**63  # Postgres's ids end before it; an address that asks for more asks for nothing
 HERE = Path(__file__).parent
@@ -79,8 +84,8 @@ def static(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class View:
-    """One request for a page."""
+class Visit:
+    """One request for a page that anybody may see."""
 
     request: Request
     session: Session
@@ -97,10 +102,30 @@ class View:
         return self.request.headers.get("hx-request") == "true"
 
     def page(self, name: str, **values: object) -> HTMLResponse:
-        """The page with what every page shows: the models, the time, the place in the navigation."""
+        """The page in its frame: the time, the place in the navigation, and what this visitor may see of the rest."""
         templates: Templates = self.request.app.state.templates
-        shell = {"models": model_states(self.session), "now": self.now, "path": self.request.url.path}
-        return templates.html(name, {**shell, **values})
+        shell = {"now": self.now, "path": self.request.url.path}
+        return templates.html(name, {**shell, **self._frame(), **values})
+
+    def _frame(self) -> dict[str, object]:
+        return {"models": None, "user": None, "csrf_token": ""}
+
+
+@dataclass(frozen=True)
+class View(Visit):
+    """One request of somebody who is signed in, and may see what is asked for: there is no other way to have one."""
+
+    user: Person
+    form: FormData  # what was sent, empty for a GET
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.user.email, self.user.id)
+
+    @override
+    def _frame(self) -> dict[str, object]:
+        csrf = sign_ins.csrf(auth.token_of(self.request))
+        return {"models": model_states(self.session), "user": self.user, "csrf_token": csrf}
 
 
 def _session(request: Request) -> Iterator[Session]:
@@ -108,9 +133,35 @@ def _session(request: Request) -> Iterator[Session]:
         yield session
 
 
-def _view(request: Request, session: Annotated[Session, Depends(_session, scope="function")]) -> View:
-    return View(request, session, clock.now())
+# Waits for nothing where the page's function has fields of its own: then the form has been read already.
+async def _form(request: Request) -> FormData:
+    """What a form sent; read on the event loop, so that a slow sender holds no thread and no transaction."""
+    return FormData() if request.method in SAFE_METHODS else await request.form()
+
+
+Transaction = Annotated[Session, Depends(_session, scope="function")]
+
+
+def _visit(request: Request, guarded: Annotated[None, Depends(guard)], session: Transaction) -> Visit:  # noqa: ARG001
+    return Visit(request, session, clock.now())
+
+
+def _least(role: Role) -> Callable[..., View]:
+    def view(
+        request: Request,
+        guarded: Annotated[None, Depends(guard)],  # noqa: ARG001  raises
+        form: Annotated[FormData, Depends(_form)],
+        session: Transaction,
+    ) -> View:
+        now = clock.now()
+        user = auth.who(request, session, now=now, form=form, least=role)
+        return View(request, session, now, user, form)
+
+    return view
 
 
 # Committed when the page's function returns: an answer is only sent once what it says is true.
-Viewed = Annotated[View, Depends(_view, scope="function")]
+Visited = Annotated[Visit, Depends(_visit, scope="function")]
+Viewed = Annotated[View, Depends(_least("viewer"), scope="function")]
+ViewedByLead = Annotated[View, Depends(_least("lead"), scope="function")]
+ViewedByAdmin = Annotated[View, Depends(_least("admin"), scope="function")]

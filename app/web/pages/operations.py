@@ -15,7 +15,7 @@ from app.queries import contexts
 from app.queries import operations as queries
 from app.queries.tickets import MOST_COUNTED
 from app.web.guard import guard
-from app.web.view import BEYOND, Viewed
+from app.web.view import BEYOND, Viewed, ViewedByLead
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,7 +45,9 @@ def operations(view: Viewed, replayed: int | None = None) -> HTMLResponse:
 
 
 @router.post("/operations/replay")
-def replay_parked(view: Viewed, delivery: Annotated[int | None, Form(ge=1, lt=BEYOND)] = None) -> RedirectResponse:
+def replay_parked(
+    view: ViewedByLead, delivery: Annotated[int | None, Form(ge=1, lt=BEYOND)] = None
+) -> RedirectResponse:
     """One parked delivery is read again, or all; the redirect keeps a reload from doing it twice."""
     number = replay(view.session, delivery_ids=None if delivery is None else [delivery])
     return RedirectResponse(f"/operations?replayed={number}", 303)
