@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import retention, reviewing
+from app import patterns, retention, reviewing
 from app.intake import reading
 from app.jobs import Handler
 
@@ -17,4 +17,5 @@ HANDLERS: Mapping[str, Handler] = {
     "review": Handler(reviewing.review, reviewing.give_up),
     "resume": Handler(reviewing.resume),
     "retention": Handler(retention.run),
+    "patterns": Handler(patterns.run),
 }
