@@ -24,7 +24,13 @@ FAILURES: Mapping[Outcome, Code] = {
     "context_exceeded": "context_exceeded",
     "unusable": "invalid_answer",
 }
-_REPAIR: Mapping[Purpose, Purpose] = {"review": "repair", "second": "second_repair"}
+_REPAIR: Mapping[Purpose, Purpose] = {
+    "review": "repair",
+    "second": "second_repair",
+    "replay": "replay_repair",
+    "proposal": "proposal_repair",
+    "opening": "opening_repair",
+}
 LONGEST_PLACE = 80  # characters of where a mistake is
 # Names there may be the model's own, and so the ticket's: outside the fence no sentence of theirs is repeated.
 _NAME = re.compile(r"\w{1,40}", re.ASCII)
@@ -96,7 +102,7 @@ def _failed(reply: Reply) -> Failed:
     words = {
         "truncated": "the model's answer was cut off",
         "refused": "the model refused to answer",
-        "context_exceeded": "the ticket did not fit into the model",
+        "context_exceeded": "the text did not fit into the model",
         "unusable": f"the model stopped without an answer ({reply.stop_reason or 'no reason given'})",
     }
     return Failed(FAILURES[reply.outcome], words[reply.outcome])

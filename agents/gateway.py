@@ -30,6 +30,7 @@ FailureCode = Literal[
 STRONG_AGENTS = frozenset({"chief_of_staff"})
 ANSWER_TOOL = "answer"
 MOST_ITEMS = 4  # of any list in an answer, where the server lets us say so
+MOST_TOOL_TOKENS = 4_000  # of an answer in `tool` mode: nothing is thought there, and such a model's context is small
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
 _NO_MODEL_LIST = frozenset({404, 405, 501})  # of servers that have only the messages
 LONGEST_MESSAGE = 300  # characters of a server's own words about an error: it may send a whole page
@@ -76,6 +77,7 @@ class Endpoint:
     base_url: str | None = None
     mode: Mode = "format"
     timeout_seconds: float = 60.0
+    strong_timeout_seconds: float = 300.0  # the strong tier thinks before it writes: docs/decisions/0001
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Gateway:
             "output_config": {"format": {"type": "json_schema", "schema": _ONLY_ONE_ANSWER}},
         }
         try:
-            text, _ = self._read(self._create(request))
+            text, _ = self._read(self._create(request, patience=self._endpoint.timeout_seconds))
         except CallFailed as failure:
             if failure.code != "bad_request":
                 raise
@@ -175,7 +177,7 @@ class Gateway:
     def ask(self, question: Question) -> Reply:
         """One attempt. A reply of any outcome is returned, because it is paid; no reply raises CallFailed."""
         started = time.monotonic()
-        message = self._create(self._request(question))
+        message = self._create(self._request(question), patience=self._patience(question))
         latency = round((time.monotonic() - started) * 1000)
         text, outcome = self._read(message)
         return _reply(message, text=text, outcome=outcome, latency_ms=latency)
@@ -185,12 +187,20 @@ class Gateway:
 
         Not max_tokens 0: the API refuses that together with an output format, and the format is part of the prefix.
         """
-        message = self._create(self._request(replace(question, max_tokens=1, turns=(Turn("user", "Ready?"),))))
+        request = self._request(replace(question, max_tokens=1, turns=(Turn("user", "Ready?"),)))
+        message = self._create(request, patience=self._patience(question))
         return _reply(message, text="", outcome="answered", latency_ms=0)
 
-    def _create(self, request: dict[str, Any]) -> Message:
+    def _patience(self, question: Question) -> float:
+        """Seconds to wait for this answer; never fewer than for any other call to the same server."""
+        least = self._endpoint.timeout_seconds
+        return max(least, self._endpoint.strong_timeout_seconds) if question.agent in STRONG_AGENTS else least
+
+    def _create(self, request: dict[str, Any], *, patience: float) -> Message:
         try:
-            message: object = self._client.messages.create(**request)
+            message: object = self._client.messages.create(**request, timeout=patience)
+        except self._sdk.APITimeoutError as error:
+            raise CallFailed("timeout", f"no answer within {patience:g} s") from error
         except self._sdk.AnthropicError as error:
             raise self._failure(error) from error
         except ValueError as error:  # the SDK lets a body through that is not JSON
@@ -211,7 +221,8 @@ class Gateway:
         if self.mode == "tool":
             schema = {"name": ANSWER_TOOL, "description": "Give the answer.", "input_schema": _bounded(question.schema)}
             choice = {"type": "tool", "name": ANSWER_TOOL, "disable_parallel_tool_use": True}
-            return {**request, "tools": [schema], "tool_choice": choice}
+            tokens = min(question.max_tokens, MOST_TOOL_TOKENS)
+            return {**request, "max_tokens": tokens, "tools": [schema], "tool_choice": choice}
         output: dict[str, Any] = {"format": {"type": "json_schema", "schema": dict(question.schema)}}
         return {**request, **self._effort(question, output)}
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agents import qc as qc_agent
 from agents import triage as triage_agent
@@ -41,13 +41,19 @@ SECOND_SHARE = 0.2  # at most this share of tickets gets a second run; whoever c
 
 @dataclass(frozen=True)
 class Panel:
-    """Who judges and under what limits. `allow_second` is asked once per ticket that deserves a second run."""
+    """Who judges and under what limits. `allow_second` is asked once per ticket that deserves a second run.
+
+    A replay is never judged a second time. Its runs have numbers of their own: replies are kept by them, so two arms
+    that share an agent's files get different answers only under different numbers.
+    """
 
     model: str
     ask: Ask
     nonce_for: NonceFor
     token_limit: int = TOKEN_LIMIT
     allow_second: Callable[[], bool] = field(default=lambda: True)
+    purpose: Literal["review", "replay"] = "review"
+    repetition: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,13 @@ def too_long(revision: Revision, limit: int) -> str:
 
 def _triaged(revision: Revision, context: Context, panel: Panel) -> tuple[Triage | None, tuple[Observation, ...]]:
     answer, observations = triage_agent.triage(
-        revision, context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for
+        revision,
+        context,
+        ask=panel.ask,
+        model=panel.model,
+        nonce_for=panel.nonce_for,
+        purpose=panel.purpose,
+        repetition=panel.repetition,
     )
     return (None if isinstance(answer, Failed) else answer), observations
 
@@ -108,12 +120,14 @@ class _Judging:
     triage: Triage | None
 
     def judgement(self) -> Judgement:
-        answer, seen = self._qc("review")
+        answer, seen = self._qc(self.panel.purpose)
         if isinstance(answer, Failed):
             unjudged = _unjudged(self.checked, self.context, answer.detail, triage=self.triage)
             return replace(unjudged, observations=seen)
         first = self._concluded(answer, seen)
-        if not (_deserves_second(self.revision, first, self.context.rubric) and self.panel.allow_second()):
+        if self.panel.purpose == "replay" or not _deserves_second(self.revision, first, self.context.rubric):
+            return first
+        if not self.panel.allow_second():
             return first
         second, seen_again = self._qc("second")
         if isinstance(second, Failed):
@@ -131,6 +145,7 @@ class _Judging:
             nonce_for=nonce_for,
             triage=self.triage,
             purpose=purpose,
+            repetition=self.panel.repetition,
         )
 
     def _concluded(self, answer: Qc, observations: tuple[Observation, ...]) -> Judgement:

@@ -6,25 +6,60 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agents.question import Agent
     from agents.verdict import Evidence
 
-Observer = Literal["validator", "qc"]
+Observer = Literal["validator", "qc", "person"]
+Direction = Literal["", "false_fail", "false_pass"]
 Code = Literal[
     # seen by our own validation of an answer
     "quote_not_found", "invalid_answer", "refusal", "truncated", "context_exceeded", "unstable",
     # said by qc about triage
     "missed_information", "wrong_category", "wrong_priority", "missed_escalation",
+    # a person decided otherwise; the direction says how
+    "overruled",
 ]  # fmt: skip
 TRIAGE_CODES: tuple[Code, ...] = ("missed_information", "wrong_category", "wrong_priority", "missed_escalation")
+WHOLE_VERDICT = "verdict"  # the subject where a person overruled the verdict itself and not one finding
+
+_WORDS: Mapping[Code, str] = {
+    "quote_not_found": "quoted words that are not in the ticket",
+    "invalid_answer": "gave an answer that could not be used",
+    "refusal": "refused to answer",
+    "truncated": "gave an answer that was cut off",
+    "context_exceeded": "got more text than the model can read",
+    "unstable": "said something else when asked again",
+    "missed_information": "did not see that information was missing",
+    "wrong_category": "chose a category that does not fit",
+    "wrong_priority": "chose a priority that does not fit",
+    "missed_escalation": "did not name an escalation rule that applies",
+    "overruled": "was overruled by a person",
+}
+_DIRECTIONS: Mapping[Direction, str] = {
+    "": "",
+    "false_fail": "too strict",
+    "false_pass": "too lenient",
+}
 
 
 @dataclass(frozen=True)
 class Observation:
-    """`subject` is the criterion, intake field or rule it is about; empty where the whole answer failed."""
+    """`subject` is the criterion, intake field or rule it is about; empty where the whole answer failed.
+
+    `direction` is only of what a person overruled: the machine was too strict (false_fail) or too lenient (false_pass).
+    """
 
     observer: Observer
     agent: Agent
     code: Code
     subject: str = ""
     evidence: tuple[Evidence, ...] = ()
+    direction: Direction = ""
+
+
+def describe(code: Code, direction: Direction = "") -> str:
+    """What the agent did, in words for people that follow its name."""
+    words = _WORDS[code]
+    return f"{words}: {_DIRECTIONS[direction]}" if direction else words

@@ -145,9 +145,12 @@ def qc(  # noqa: PLR0913  what is asked has these parts
     nonce_for: NonceFor,
     triage: Triage | None,
     purpose: Purpose = "review",
+    repetition: int = 0,
 ) -> tuple[Qc | Failed, tuple[Observation, ...]]:
     """Every judged criterion of one revision, verified, with what went wrong on the way."""
-    asked = question(revision, context, model=model, nonce_for=nonce_for, triage=triage, purpose=purpose)
+    asked = question(
+        revision, context, model=model, nonce_for=nonce_for, triage=triage, purpose=purpose, repetition=repetition
+    )
     answer = answered(ask, asked, partial(_read, context=context))
     if isinstance(answer, Failed):
         return answer, (Observation("validator", "qc", answer.code),)

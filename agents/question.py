@@ -10,7 +10,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 Agent = Literal["triage", "qc", "chief_of_staff"]
-Purpose = Literal["review", "second", "repair", "second_repair"]
+Purpose = Literal[
+    "review", "repair",  # one finished or opened ticket
+    "second", "second_repair",  # the same ticket again, where the first run alone should not decide
+    "replay", "replay_repair",  # a ticket under a proposed context, beside the one in force
+    "proposal", "proposal_repair", "opening", "opening_repair",  # of the chief of staff: on a pattern, for a report
+]  # fmt: skip
 Outcome = Literal["answered", "truncated", "refused", "context_exceeded", "unusable"]
 
 

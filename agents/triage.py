@@ -15,7 +15,7 @@ from agents.answer import Failed, InvalidAnswer, answered, closed_object, parse
 from agents.evidence import verify
 from agents.observation import Observation
 from agents.prompt import fenced, system_blocks, visible
-from agents.question import Ask, NonceFor, Question, Turn
+from agents.question import Ask, NonceFor, Purpose, Question, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,11 +98,19 @@ def schema(context: Context) -> dict[str, Any]:
     )
 
 
-def question(revision: Revision, context: Context, *, model: str, nonce_for: NonceFor, repetition: int = 0) -> Question:
+def question(  # noqa: PLR0913  what is asked has these parts
+    revision: Revision,
+    context: Context,
+    *,
+    model: str,
+    nonce_for: NonceFor,
+    purpose: Purpose = "review",
+    repetition: int = 0,
+) -> Question:
     form = schema(context)
     draft = Question(
         agent="triage",
-        purpose="review",
+        purpose=purpose,
         repetition=repetition,
         revision_hash=revision.intake_hash,
         agent_hash=context.agent_hash("triage"),
@@ -116,11 +124,18 @@ def question(revision: Revision, context: Context, *, model: str, nonce_for: Non
     return replace(draft, turns=(Turn("user", f"{ticket}\n\nTriage this ticket."),))
 
 
-def triage(
-    revision: Revision, context: Context, *, ask: Ask, model: str, nonce_for: NonceFor
+def triage(  # noqa: PLR0913  what is asked has these parts
+    revision: Revision,
+    context: Context,
+    *,
+    ask: Ask,
+    model: str,
+    nonce_for: NonceFor,
+    purpose: Purpose = "review",
+    repetition: int = 0,
 ) -> tuple[Triage | Failed, tuple[Observation, ...]]:
     """Triage of one intake, verified, and what went wrong on the way. Asks once, or twice after a bad answer."""
-    asked = question(revision, context, model=model, nonce_for=nonce_for)
+    asked = question(revision, context, model=model, nonce_for=nonce_for, purpose=purpose, repetition=repetition)
     answer = answered(ask, asked, partial(_read, context=context))
     if isinstance(answer, Failed):
         return answer, (Observation("validator", "triage", answer.code),)

@@ -62,6 +62,19 @@ def test_the_strong_tier_thinks_adaptively(double: Double) -> None:
     assert double.bodies[-1]["thinking"] == {"type": "adaptive"}
 
 
+@pytest.mark.parametrize(("timeout", "patience"), [(0.1, 0.3), (0.5, 0.5)])
+def test_the_strong_tier_is_waited_for_as_long_as_its_own_limit_says(
+    double: Double, timeout: float, patience: float
+) -> None:
+    where = Endpoint(double.key, double.base_url, timeout_seconds=timeout, strong_timeout_seconds=0.3)
+    speaker = Gateway(replace(where, mode="tool"))  # this mode asks the server nothing else before
+    double.fault(Fault("hang", times=2))
+    with pytest.raises(CallFailed, match=f"no answer within {patience:g} s"):
+        speaker.ask(replace(qc_question(), agent="chief_of_staff"))
+    with pytest.raises(CallFailed, match=f"no answer within {timeout:g} s"):
+        speaker.ask(qc_question())
+
+
 def test_a_worker_on_a_model_that_cannot_stop_thinking_thinks_as_little_as_it_may(double: Double) -> None:
     gateway(double).ask(replace(qc_question(), model="claude-sonnet-5-5"))
     assert double.bodies[-1]["thinking"] == {"type": "between_tools"}
@@ -159,6 +172,13 @@ def test_a_server_that_ignores_formats_is_asked_through_one_forced_tool() -> Non
         lines = body["tools"][0]["input_schema"]["$defs"]["finding"]["properties"]["lines"]
         assert lines == {"type": "array", "items": {"type": "integer"}, "maxItems": 4}
         assert "thinking" not in body
+
+
+def test_the_strong_tier_has_less_room_where_nothing_is_thought() -> None:
+    with running(profile="llamacpp") as local:
+        asked = replace(qc_question(), agent="chief_of_staff", max_tokens=16_000)
+        assert gateway(local).ask(asked).outcome == "answered"
+        assert local.bodies[-1]["max_tokens"] == 4_000
 
 
 def test_a_server_that_says_nothing_of_itself_is_tried_out() -> None:

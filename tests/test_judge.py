@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -13,7 +13,7 @@ from agents.ticket import OPTIONAL_FIELDS
 from tests.cast import MODEL, TRIAGED, Model, judged, nonce_for, reply, revision, said, shipped_context
 
 if TYPE_CHECKING:
-    from agents.question import Outcome
+    from agents.question import Outcome, Question
     from agents.ticket import Revision
     from agents.verdict import Finding
 
@@ -296,3 +296,30 @@ def test_a_triage_that_gave_no_answer_missed_nothing_but_a_rule_applies() -> Non
     judgement = run(Model(triage=reply("", outcome="refused"), qc=qc))
     assert judgement.verdict.outcome == "escalate"
     assert [(o.agent, o.code) for o in judgement.observations] == [("triage", "refusal")]
+
+
+def test_a_replay_is_judged_once_under_its_own_name_and_number() -> None:
+    near = judged(work_performed=said("partly", line=9, quote="Replaced the expired client certificate"))
+    assert len({question.purpose for question in _questions(Model(qc=near), "review", 0)}) == 2  # live: a second run
+    first, again = (_questions(Model(qc=near), "replay", number) for number in (1, 2))
+    assert [(q.agent, q.purpose, q.repetition) for q in first] == [("triage", "replay", 1), ("qc", "replay", 1)]
+    keys = {question.key for question in (*first, *again, *_questions(Model(qc=near), "review", 1))}
+    assert len(keys) == 7
+
+
+def test_a_replay_repairs_and_keeps_the_triage_it_was_given() -> None:
+    model = Model(qc=["nonsense", judged()])
+    known = run(Model()).triage
+    panel = Panel(MODEL, model, nonce_for, purpose="replay", repetition=3)
+    judgement = judge(revision(), shipped_context(), supplied=EVERYTHING, panel=panel, triage=known)
+    assert judgement.triage is known
+    assert [(q.agent, q.purpose, q.repetition) for q in model.asked] == [
+        ("qc", "replay", 3),
+        ("qc", "replay_repair", 3),
+    ]
+
+
+def _questions(model: Model, purpose: Literal["review", "replay"], repetition: int) -> list[Question]:
+    panel = Panel(MODEL, model, nonce_for, purpose=purpose, repetition=repetition)
+    judge(revision(), shipped_context(), supplied=EVERYTHING - {"events"}, panel=panel)
+    return model.asked
