@@ -23,6 +23,7 @@ from app.tables import (
     Delivery,
     Escalation,
     ModelState,
+    Observation,
     Release,
     Revision,
     Run,
@@ -231,6 +232,21 @@ def make_run(session: Session, *, revision: Revision | None = None, **columns: o
         **columns,
     }
     return _added(session, Run(revision_id=revision.id if revision else None, **values))
+
+
+def make_observation(session: Session, ticket: Ticket, **columns: object) -> Observation:
+    """A failure of qc on a ticket's newest revision: a quote that is not there."""
+    values = {
+        "observer": "validator",
+        "agent": "qc",
+        "code": "quote_not_found",
+        "subject": "root_cause",
+        "revision_id": ticket.revision_id,
+        "context_version": make_context(session).version,
+        "evidence": [],
+        **columns,
+    }
+    return _added(session, Observation(**values))
 
 
 def make_triage(session: Session, revision: Revision, **columns: object) -> Triage:
