@@ -15,6 +15,7 @@ from app.commands.importing import import_
 from app.commands.local_model import command as local_model
 from app.commands.reviewing import review
 from app.commands.running import clock, prepare, serve, up, upgrade, work
+from app.commands.users import user_app
 from app.errors import TicketqcError
 
 root = typer.Typer(
@@ -50,6 +51,7 @@ root.command()(review)
 root.command()(doctor)
 root.add_typer(context_app, name="context")
 root.add_typer(connection_app, name="connection")
+root.add_typer(user_app, name="user")
 root.add_typer(db_app, name="db")
 db_app.command()(upgrade)
 

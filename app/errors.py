@@ -84,6 +84,12 @@ class ConnectionRefused(TicketqcError):  # noqa: N818
     status = 422
 
 
+class PersonRefused(TicketqcError):  # noqa: N818  the name says it
+    """An account that cannot be made or changed as asked."""
+
+    status = 422
+
+
 class FileUnreadable(TicketqcError):  # noqa: N818
     """Nothing of the file was imported."""
 

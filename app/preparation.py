@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from agents.context import ContextError
-from app import clock, db, models
+from app import clock, db, links, models
 from app.errors import NotPrepared
 from app.importing import SAMPLE_SOURCE, import_samples
 from app.releases import ensure_released
@@ -28,9 +28,11 @@ def prepare(settings: Settings, *, url: str, samples: bool) -> Prepared:
     engine = db.make_engine(url)
     try:
         notes = [note for note in (_release(engine, settings), samples and _load_samples(engine)) if note]
+        with db.transaction(engine) as session:
+            first_link = links.first(session, now=clock.now())
     finally:
         engine.dispose()
-    return Prepared(models.describe(settings), models.choose(settings).local, notes)
+    return Prepared(models.describe(settings), models.choose(settings).local, notes, first_link)
 
 
 def _release(engine: Engine, settings: Settings) -> str | None:

@@ -5,6 +5,8 @@
 3. Revisions lose the ticket's text after 400 days, and with it go the quotes taken from it. The newest revision of a
    ticket that is still open or waits for its review is kept whole.
 4. The clock's keys go after 30 days, jobs that have ended after 7.
+5. A browser's sign-in goes when it is over, a link 30 days after it was used or became too old, a wrong password after
+   one.
 """
 
 from __future__ import annotations
@@ -16,10 +18,24 @@ import structlog
 from sqlalchemy import cast, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app import queue
+from app import queue, sign_ins
 from app.clock import now
 from app.db import transaction
-from app.tables import Delivery, Escalation, Finding, Observation, Revision, Run, Tick, Ticket, Triage, Verdict
+from app.tables import (
+    Delivery,
+    Escalation,
+    FailedSignIn,
+    Finding,
+    Invitation,
+    Observation,
+    Revision,
+    Run,
+    SignIn,
+    Tick,
+    Ticket,
+    Triage,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +52,8 @@ REPLIES = timedelta(days=180)
 REVISIONS = timedelta(days=400)
 TICKS = timedelta(days=30)
 JOBS = timedelta(days=7)
+LINKS = timedelta(days=30)
+FAILURES = timedelta(days=1)
 BATCH = 500  # rows a transaction, so that nobody waits long for a lock
 
 # What is left of a ticket: enough to be read as one, and nothing that a person wrote.
@@ -50,6 +68,9 @@ class Removed(NamedTuple):
     revisions: int
     ticks: int
     jobs: int
+    sign_ins: int
+    links: int
+    failures: int
 
 
 def run(deps: Deps) -> None:
@@ -66,6 +87,9 @@ def remove(engine: Engine, *, moment: datetime, deliveries: timedelta) -> Remove
         _batches(engine, lambda session: _empty_revisions(session, before=moment - REVISIONS)),
         _batches(engine, lambda session: _delete_ticks(session, before=moment - TICKS)),
         _batches(engine, lambda session: queue.delete_finished(session, older_than=JOBS, most=BATCH)),
+        _batches(engine, lambda session: _delete_sign_ins(session, moment=moment)),
+        _batches(engine, lambda session: _delete_links(session, before=moment - LINKS)),
+        _batches(engine, lambda session: _delete_failures(session, before=moment - FAILURES)),
     )
 
 
@@ -92,6 +116,23 @@ def _empty_replies(session: Session, *, before: datetime) -> int:
 def _delete_ticks(session: Session, *, before: datetime) -> int:
     old = select(Tick.key).where(Tick.at < before).limit(BATCH)
     return _count(session, delete(Tick).where(Tick.key.in_(old)).returning(Tick.key))
+
+
+def _delete_sign_ins(session: Session, *, moment: datetime) -> int:
+    over = or_(SignIn.seen_at <= moment - sign_ins.IDLE, SignIn.created_at <= moment - sign_ins.LONGEST)
+    old = select(SignIn.token_hash).where(over).limit(BATCH)
+    return _count(session, delete(SignIn).where(SignIn.token_hash.in_(old)).returning(SignIn.token_hash))
+
+
+def _delete_links(session: Session, *, before: datetime) -> int:
+    old = select(Invitation.token_hash).where(or_(Invitation.used_at < before, Invitation.expires_at < before))
+    gone = delete(Invitation).where(Invitation.token_hash.in_(old.limit(BATCH)))
+    return _count(session, gone.returning(Invitation.token_hash))
+
+
+def _delete_failures(session: Session, *, before: datetime) -> int:
+    old = select(FailedSignIn.id).where(FailedSignIn.at < before).limit(BATCH)
+    return _count(session, delete(FailedSignIn).where(FailedSignIn.id.in_(old)).returning(FailedSignIn.id))
 
 
 def _count(session: Session, statement: Any) -> int:  # noqa: ANN401  SQLAlchemy's types for returning() differ

@@ -3,7 +3,8 @@
 1. The data directory can be written to and is ours alone; the port is free, and taken.
 2. The web process begins to import what it needs; meanwhile the embedded database starts, unless one is configured.
 3. A process of its own brings the schema up to date and, at the first start, releases the context files and loads the
-   sample tickets. (This one stays small: it outlives all the others.)
+   sample tickets; until there is an account, it makes a link for the first. (This one stays small: it outlives all the
+   others.)
 4. The web process answers; worker, clock and, where it is chosen, the local model follow.
 5. Who dies is started again. Ctrl-C, SIGTERM and SIGHUP end them all within five seconds, then the database.
 
@@ -52,6 +53,7 @@ class Prepared(NamedTuple):
     model: str
     local_model: bool
     notes: list[str]
+    first_link: str | None  # the token of a link that makes the admin, as long as there is nobody
 
 
 class _Signals:
@@ -184,6 +186,9 @@ class _Up:
             self.say(note)
         self.say(f"data:   {self.settings.data_dir}")
         self.say(f"model:  {prepared.model}")
+        if prepared.first_link is not None:
+            self.say("nobody can sign in yet; this link makes the admin, works once and for 24 hours:")
+            self.say(f"        {address(self.settings)}/welcome/{prepared.first_link}")
         self.say(f"ticketqc is up after {seconds:.1f} s: {address(self.settings)}   (stop it with Ctrl-C)")
 
     def _model(self, children: Supervisor) -> ModelProgress:

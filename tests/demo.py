@@ -21,13 +21,16 @@ from agents.ticket import Revision, Ticket, parse_jsonl_line
 from app import documents, tables
 from app.clock import now
 from app.intake.recording import record
+from app.sign_ins import ROLES
 from tests.factories import (
+    PASSWORD,
     REPOSITORY,
     make_connection,
     make_context,
     make_delivery,
     make_model_state,
     make_run,
+    make_user,
     make_verdict,
     shipped_context,
 )
@@ -51,6 +54,8 @@ def samples() -> list[Ticket]:
 
 def fill(session: Session) -> None:
     """Everything the pages show, in every state they know."""
+    for role in ROLES:
+        make_user(session, role=role, email=f"{role}@example.com")
     make_context(session)
     make_model_state(session, state="ready", model=MODEL)
     make_model_state(session, role="strong", state="ready", model="claude-sonnet-5-5")
@@ -167,6 +172,7 @@ def serve(engine: Engine, data_dir: Path, *, port: int) -> None:
 
     settings = Settings(_env_file=None, data_dir=data_dir, port=port)
     app = create_app(engine=engine, vault=Vault.load(settings), settings=settings)
+    print(f"sign in as one of {', '.join(f'{role}@example.com' for role in ROLES)}: {PASSWORD}")  # noqa: T201
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

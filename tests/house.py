@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 
 import psycopg
 from psycopg import sql
 
 from app import embedded
 from app.settings import Settings
+from tests.factories import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,7 @@ class House:
     environment: dict[str, str] = field(default_factory=dict)
     user: str | None = None
     process: subprocess.Popen[str] | None = None
+    browser: OpenerDirector = field(default_factory=lambda: build_opener(HTTPCookieProcessor()))
     lines: list[str] = field(default_factory=list)
 
     def start(self, *options: str) -> None:
@@ -125,7 +128,16 @@ class House:
         return list(self.processes().values())
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
+        return self._asked(f"http://127.0.0.1:{self.port}{path}")
+
+    def sign_in(self) -> str:
+        """By the link that this start has printed; the page that its user then sees."""
+        (link,) = (line.strip() for line in self.lines if "/welcome/" in line)
+        form = {"email": "ada@example.com", "name": "Ada Sato", "password": PASSWORD, "again": PASSWORD}
+        return self._asked(link, urlencode(form).encode())
+
+    def _asked(self, address: str, form: bytes | None = None) -> str:
+        with self.browser.open(address, form, timeout=20) as answer:
             body: bytes = answer.read()
         return body.decode()
 

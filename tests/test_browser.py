@@ -11,11 +11,14 @@ import pytest
 from playwright.sync_api import sync_playwright
 from sqlalchemy import select
 
+from app import clock, links
+from app.audit import Actor
 from app.db import transaction
-from app.tables import Revision, Ticket
+from app.tables import Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
-from tests.factories import make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
+from tests.browsers import COOKIE, new_cookie
+from tests.factories import PASSWORD, make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -66,6 +69,11 @@ def address(engine: Engine, session: Session, vault: Vault, settings: Settings) 
         yield url
 
 
+def _sign_in(context: BrowserContext, session: Session, *, address: str, role: str = "lead") -> None:
+    user = session.scalars(select(User).where(User.email == f"{role}@example.com")).one()
+    context.add_cookies([{"name": COOKIE, "value": new_cookie(session, user), "url": address}])
+
+
 class Watched:
     """A tab whose every complaint counts."""
 
@@ -83,8 +91,10 @@ class Watched:
 
 
 @pytest.fixture
-def tab(chromium: Browser, address: str) -> Iterator[Watched]:
+def tab(chromium: Browser, address: str, session: Session) -> Iterator[Watched]:
+    """One that a lead has signed in with."""
     context = chromium.new_context(base_url=address, viewport={"width": 1440, "height": 900})
+    _sign_in(context, session, address=address)
     watched = Watched(context)
     yield watched
     context.close()
@@ -108,7 +118,16 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     told = session.scalars(select(Ticket).where(Ticket.external_id.in_(TELLING)))
     tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
     context = f"/context/{shipped_context().version}"
-    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *tickets]
+    people = ["/account", "/settings", f"/welcome/{_link(session)}"]
+    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *people, *tickets]
+
+
+def _link(session: Session) -> str:
+    """For somebody whose name has no end, and stands on the settings page meanwhile."""
+    long = f"{'x' * 200}@example.com"
+    token = links.invite(session, email=long, role="lead", actor=Actor(long), now=clock.now())
+    session.commit()
+    return token
 
 
 def _ticket(session: Session, name: str) -> Ticket:
@@ -121,6 +140,7 @@ def test_axe_finds_nothing_on_any_page(chromium: Browser, address: str, session:
     make_model_state(session, state="downloading", model="tiny", demonstration=True, progress=0.3)
     session.commit()
     context = chromium.new_context(base_url=address, viewport={"width": 1024, "height": 900}, color_scheme=theme)
+    _sign_in(context, session, address=address, role="admin")
     page = context.new_page()
     for path in _addresses(session, hostile):
         page.goto(path)
@@ -137,6 +157,7 @@ def test_axe_finds_nothing_on_any_page(chromium: Browser, address: str, session:
 def test_nothing_is_wider_than_the_screen(chromium: Browser, address: str, session: Session, width: int) -> None:
     hostile = _hostile(session)
     context = chromium.new_context(base_url=address, viewport={"width": width, "height": 800})
+    _sign_in(context, session, address=address, role="admin")
     page = context.new_page()
     for path in _addresses(session, hostile):
         page.goto(path)
@@ -278,7 +299,11 @@ def test_an_open_fold_stays_open_while_the_page_fills_in(tab: Watched, session: 
 def test_everything_works_without_script(chromium: Browser, address: str) -> None:
     context = chromium.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()
-    page.goto("/")
+    page.goto("/?verdict=")
+    page.get_by_label("E-mail").fill("lead@example.com")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    assert page.url == f"{address}/?verdict="
     page.get_by_label("Search").fill("visio")
     page.get_by_role("button", name="Filter").click()
     assert page.locator("a.subject").count() == 1
@@ -287,4 +312,6 @@ def test_everything_works_without_script(chromium: Browser, address: str) -> Non
     page.goto("/operations")
     page.get_by_role("button", name="Replay all").click()
     assert "being read again" in (page.locator(".flash").text_content() or "")
+    page.get_by_role("button", name="Sign out").click()
+    assert page.url == f"{address}/sign-in"
     context.close()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from app.preparation import prepare
-from app.tables import Connection, Import, Ticket
-from tests.factories import make_connection
+from app.sign_ins import hashed
+from app.tables import Connection, Import, Invitation, Ticket
+from tests.factories import make_connection, make_user
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -28,6 +29,19 @@ def test_samples_are_loaded_once(settings: Settings, database_url: str, session:
     assert loaded >= 12
     assert prepare(settings, url=database_url, samples=True).notes == []
     assert tickets(session) == loaded
+
+
+def test_until_there_is_an_account_each_start_makes_a_link_for_the_first(
+    settings: Settings, database_url: str, session: Session
+) -> None:
+    first, second = (prepare(settings, url=database_url, samples=False).first_link for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert [link.token_hash for link in session.scalars(select(Invitation))] == [hashed(second)]
+    assert session.scalars(select(Invitation.role)).all() == ["admin"]
+    make_user(session, role="viewer")
+    session.commit()
+    assert prepare(settings, url=database_url, samples=False).first_link is None
 
 
 def test_a_load_that_was_cut_short_is_finished(settings: Settings, database_url: str, session: Session) -> None:

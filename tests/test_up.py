@@ -58,7 +58,9 @@ def test_from_the_first_start_to_the_last_process(house: House) -> None:
     assert house.count("tickets") == samples
     verdicts = house.count("verdicts")
     assert verdicts > 0
-    assert "<table" in house.get("/") or "<ul" in house.get("/")
+    assert "Nobody has an account yet" in house.get("/sign-in")
+    assert "<table" in house.sign_in()
+    assert "<table" in house.get("/")
 
     for name in ("serve", "work", "clock"):
         was = house.pid(name)
@@ -78,6 +80,7 @@ def test_from_the_first_start_to_the_last_process(house: House) -> None:
     before = log.stat().st_size
     assert house.is_up() < 5 * ON_A_BUSY_MACHINE
     assert "loaded" not in "\n".join(house.lines)
+    assert "/welcome/" not in "\n".join(house.lines)
     assert (house.count("tickets"), house.count("verdicts")) == (samples, verdicts)
     wait_until(lambda: "worker.started" in log.read_text()[before:])  # up may be up before its worker is
     assert house.end(signal.SIGTERM) < 5 * ON_A_BUSY_MACHINE

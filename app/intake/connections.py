@@ -13,6 +13,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.ticket import OPTIONAL_FIELDS
+from app import audit
+from app.audit import COMMAND_LINE
 from app.errors import ConnectionRefused, NotFound
 from app.intake.mapping import parse_field_map
 from app.intake.signatures import STANDARD_PREFIX, Options, Scheme, standard_key
@@ -88,12 +90,14 @@ def add(session: Session, vault: Vault, wanted: Wanted) -> Kept:
     connection = session.scalar(insertion)
     if connection is None:
         raise ConnectionRefused(f"{wanted.name}: exists already; to change it add --replace, or take another name")
+    _record(session, connection, action="connection.added", before=None, new_secret=True)
     return Kept(connection, secret.text if secret.made else None)
 
 
 def replace(session: Session, vault: Vault, wanted: Wanted) -> Kept:
     """An existing connection, changed in what is given. Another scheme needs a secret of its own."""
     connection = by_name(session, wanted.name, for_update=True)
+    before = _told(connection)
     scheme = _scheme(wanted.scheme or connection.scheme)
     secret = None
     if wanted.secret is not None or scheme != connection.scheme:
@@ -108,7 +112,22 @@ def replace(session: Session, vault: Vault, wanted: Wanted) -> Kept:
         connection.declared = _declared(wanted.declared)
     connection.scheme = scheme
     session.flush()
+    _record(session, connection, action="connection.changed", before=before, new_secret=secret is not None)
     return Kept(connection, secret.text if secret and secret.made else None)
+
+
+def _record(
+    session: Session, connection: Connection, *, action: str, before: dict[str, Any] | None, new_secret: bool
+) -> None:
+    """Only commands make and change connections. That there is a new secret is told, never which."""
+    after = {**_told(connection), **({"secret": "a new one"} if new_secret else {})}
+    subject = f"connection:{connection.name}"
+    audit.record(session, COMMAND_LINE, action=action, subject=subject, before=before, after=after)
+
+
+def _told(connection: Connection) -> dict[str, Any]:
+    names = ("scheme", "options", "field_map", "declared")
+    return {name: getattr(connection, name) for name in names}
 
 
 def by_name(session: Session, name: str, *, for_update: bool = False) -> Connection:

@@ -9,7 +9,8 @@ import structlog
 from sqlalchemy import select, update
 
 from agents.ticket import Ticket, TicketError, read_json, read_ticket
-from app import queue
+from app import audit, queue
+from app.audit import COMMAND_LINE
 from app.db import transaction
 from app.errors import FieldMapError, VaultError
 from app.intake import mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.audit import Actor
     from app.deps import Deps
 
 log = structlog.get_logger()
@@ -59,7 +61,13 @@ def give_up(deps: Deps, reason: str, *, delivery_id: int) -> None:
         _park(session, delivery_id=delivery_id, reason=reason)
 
 
-def replay(session: Session, *, delivery_ids: Sequence[int] | None = None, connection_id: int | None = None) -> int:
+def replay(
+    session: Session,
+    *,
+    actor: Actor = COMMAND_LINE,
+    delivery_ids: Sequence[int] | None = None,
+    connection_id: int | None = None,
+) -> int:
     """Parked deliveries (these, those of one connection, or all) are read again; how many that are."""
     parked = update(Delivery).where(Delivery.state == "parked", Delivery.body.is_not(None))
     if delivery_ids is not None:
@@ -69,6 +77,9 @@ def replay(session: Session, *, delivery_ids: Sequence[int] | None = None, conne
     again = session.scalars(parked.values(state="received", reason="").returning(Delivery.id)).all()
     for delivery_id in sorted(again):
         queue.enqueue(session, "intake", once=f"intake:{delivery_id}", delivery_id=delivery_id)
+    if again:
+        told = {"number": len(again), "first": min(again), "last": max(again)}
+        audit.record(session, actor, action="deliveries.replayed", subject="deliveries", after=told)
     return len(again)
 
 

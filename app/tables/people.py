@@ -46,6 +46,7 @@ class Invitation(Base):
     __tablename__ = "invitations"
     token_hash: Mapped[bytes] = mapped_column(primary_key=True)
     email: Mapped[str]  # empty: whoever opens it says
+    name: Mapped[str] = mapped_column(server_default="")  # as the inviter wrote it, for the form
     role: Mapped[str]
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))  # whose password it changes
     actor: Mapped[str]

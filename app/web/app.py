@@ -17,7 +17,7 @@ from app.errors import NotSignedIn, TicketqcError
 from app.web import hooks
 from app.web.auth import sign_in_address
 from app.web.guard import SAFE_METHODS
-from app.web.pages import banner, context, health, operations, queue, ticket
+from app.web.pages import account, banner, context, health, operations, queue, settings, sign_in, ticket
 from app.web.requests import Requests, headers_of
 from app.web.view import Templates
 from app.web.words import sentence
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STATIC = Path(__file__).parent / "static"
+PAGES = (
+    health,
+    sign_in,
+    account,
+    banner,
+    queue,
+    ticket,
+    operations,
+    context,
+    settings,
+)
 
 
 def create_app(*, engine: Engine, vault: Vault, settings: Settings) -> FastAPI:
@@ -48,7 +59,7 @@ def create_app(*, engine: Engine, vault: Vault, settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _unexpected)
     app.include_router(hooks.router)
-    for page in (health, banner, queue, ticket, operations, context):
+    for page in PAGES:
         app.include_router(page.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -6,7 +6,8 @@ import secrets
 from typing import TYPE_CHECKING
 
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -30,6 +31,11 @@ SECURITY = {
 NOT_KEPT = "no-store"  # tickets do not stay in a browser's cache
 FOREVER = "public, max-age=31536000, immutable"  # static files are addressed by their content
 REQUEST_ID = "X-Request-ID"
+MAX_FORM = 1024 * 1024  # bytes; all context files together stay far below
+LONGEST_LENGTH = 15  # digits of a declared length that are worth reading as a number
+_TOO_LARGE = PlainTextResponse(
+    "This is larger than any form of these pages; nothing was changed.\n", 413, {"Connection": "close"}
+)
 
 
 class Requests:
@@ -41,6 +47,8 @@ class Requests:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
+        if _too_large(scope):
+            return _TOO_LARGE(scope, receive, send)
         # Each request is a task with a context of its own, which ends with it; what its maker left in it goes first.
         structlog.contextvars.clear_contextvars()
         number = secrets.token_hex(8)
@@ -55,6 +63,15 @@ class Requests:
             return send(message)
 
         return self._app(scope, receive, send_with_headers)
+
+
+def _too_large(scope: Scope) -> bool:
+    """True for a form that no page of ours sends, before it is read into memory. The hooks count for themselves."""
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "0")
+    unbounded = "transfer-encoding" in headers
+    much = unbounded or not length.isdecimal() or len(length) > LONGEST_LENGTH or int(length) > MAX_FORM
+    return much and not scope["path"].startswith("/hooks/")
 
 
 def headers_of(scope: Scope) -> Mapping[str, str]:

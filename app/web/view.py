@@ -27,7 +27,7 @@ from app.web import auth, words
 from app.web.guard import SAFE_METHODS, guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from app.settings import Settings
     from app.sign_ins import Person, Role
@@ -60,6 +60,7 @@ class Templates:
             "percent": words.percent,
             "score": words.score,
             "sentence": words.sentence,
+            "shown": words.shown,
             "markdown": _markdown,
         }
         self._environment.globals["static"] = static
@@ -106,7 +107,7 @@ class Visit:
         """True where htmx asks for a part of a page that it shows already."""
         return self.request.headers.get("hx-request") == "true"
 
-    def page(self, name: str, **values: object) -> HTMLResponse:
+    def page(self, name: str, /, **values: object) -> HTMLResponse:
         """The page in its frame: the time, the place in the navigation, and what this visitor may see of the rest."""
         templates: Templates = self.request.app.state.templates
         shell = {"now": self.now, "path": self.request.url.path}
@@ -139,9 +140,13 @@ def _session(request: Request) -> Iterator[Session]:
 
 
 # Waits for nothing where the page's function has fields of its own: then the form has been read already.
-async def _form(request: Request) -> FormData:
+async def _form(request: Request) -> AsyncIterator[FormData]:
     """What a form sent; read on the event loop, so that a slow sender holds no thread and no transaction."""
-    return FormData() if request.method in SAFE_METHODS else await request.form()
+    if request.method in SAFE_METHODS:
+        yield FormData()
+        return
+    async with request.form() as form:  # its files end with the request
+        yield form
 
 
 Transaction = Annotated[Session, Depends(_session, scope="function")]
@@ -155,7 +160,7 @@ def _least(role: Role) -> Callable[..., View]:
     def view(
         request: Request,
         guarded: Annotated[None, Depends(guard)],  # noqa: ARG001  raises
-        form: Annotated[FormData, Depends(_form)],
+        form: Annotated[FormData, Depends(_form, scope="function")],
         session: Transaction,
     ) -> View:
         now = clock.now()

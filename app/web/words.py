@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from datetime import timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 FAR = timedelta(days=30)  # further away a date says more than a number of days
+LONGEST_SHOWN = 200  # characters of a setting's value
 
 # A reader cannot see these but a renderer obeys them: formats, bidi marks, controls, line separators, the unassigned.
 _UNSEEN = frozenset({"Cf", "Cc", "Co", "Cs", "Cn", "Zl", "Zp"})
@@ -82,6 +84,12 @@ def seconds(milliseconds: int) -> str:
 def sentence(message: str) -> str:
     """What a command or a job says begins small and without a stop; on a page it is a sentence."""
     return message[:1].upper() + message[1:].removesuffix(".") + "."
+
+
+def shown(value: object) -> str:
+    """A value of a setting: words as they are, anything else as JSON, cut where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def percent(share: float) -> str:

@@ -49,7 +49,7 @@ def replay_parked(
     view: ViewedByLead, delivery: Annotated[int | None, Form(ge=1, lt=BEYOND)] = None
 ) -> RedirectResponse:
     """One parked delivery is read again, or all; the redirect keeps a reload from doing it twice."""
-    number = replay(view.session, delivery_ids=None if delivery is None else [delivery])
+    number = replay(view.session, actor=view.actor, delivery_ids=None if delivery is None else [delivery])
     return RedirectResponse(f"/operations?replayed={number}", 303)
 
 
