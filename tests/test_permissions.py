@@ -47,7 +47,11 @@ LEAST: dict[str, Role | None] = {
     "GET /": "viewer",
     "GET /banner": "viewer",
     "GET /tickets/{ticket_id}": "viewer",
+    "GET /context": "viewer",
+    "GET /context/diff": "viewer",
     "GET /context/{version}": "viewer",
+    "GET /context/{a}/diff/{b}": "viewer",
+    "POST /context/rollback": "lead",
     "GET /operations": "viewer",
     "POST /operations/replay": "lead",
     "GET /settings": "admin",
@@ -101,6 +105,8 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "token": links.invite(session, email="x@example.com", role="admin", actor=COMMAND_LINE, now=clock.now()),
         "ticket_id": make_ticket(session).id,
         "version": make_context(session).version,
+        "a": make_context(session).version,
+        "b": make_context(session).version,
         "user_id": make_user(session, role="lead").id,
     }
     make_user(session, role="admin")

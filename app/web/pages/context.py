@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Response
@@ -67,7 +68,7 @@ def _read(context: Context) -> dict[str, Any]:
 def choose_diff(view: Viewed, a: str = "", b: str = "") -> RedirectResponse:
     """For a form without script: the address of the diff that was chosen."""
     old, new = (releases.find(view.session, name) for name in (a, b))
-    return RedirectResponse(f"/context/{old}/diff/{new}", 303)
+    return RedirectResponse(f"/context/{old}/diff/{new}", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/context/rollback")
@@ -77,11 +78,11 @@ def roll_back(view: ViewedByLead) -> Response:
     note = notes.note(view.form, missing=WHY_BACK)
     if note.error:
         answer = _in_force(view, back=note, to=to)
-        answer.status_code = 400
+        answer.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
         return answer
     wanted, seen = releases.find(view.session, to), releases.find(view.session, expected)
     releases.rollback(view.session, to=wanted, note=note.text, actor=view.actor, expected=seen)
-    return RedirectResponse("/context?done=rollback", 303)
+    return RedirectResponse("/context?done=rollback", HTTPStatus.SEE_OTHER)
 
 
 @router.get("/context/{version}")
