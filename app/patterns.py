@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import and_, case, func, or_, select, tuple_, update
+from sqlalchemy import and_, case, func, or_, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.prompt import visible
@@ -38,7 +38,7 @@ QUIET = timedelta(days=14)  # an open pattern closes where nothing was observed 
 COOL_DOWN = timedelta(days=14)  # after a decision, which needs time to show
 REQUESTERS = 2  # one person's tickets alone must never lead to how everybody's are judged
 CALL_AGAIN = timedelta(hours=24)  # after the chief of staff was called
-MOST_REQUESTERS = 500  # names looked at to find two different ones
+MOST_LOOKED_AT = 1_000  # of a pattern's observations, the newest, to find two requesters
 _WINDOW = func.make_interval(0, 0, 0, 0, 168)  # in hours: where clocks change, seven days are not always 168
 _SLEEPING = ("closed", "decided")  # what three tickets open again
 _FINGERPRINT = ("agent", "code", "subject", "direction")
@@ -79,8 +79,7 @@ def sweep(session: Session, *, now: datetime) -> None:
     _move(session, _cooled(now), to="closed", note="the 14 days after the decision are over")
     _open(session, _due(session, now=now, states=_SLEEPING))
     _move(session, _quiet(now), to="closed", note="not seen for 14 days")
-    for pattern_id in session.scalars(_uncalled(now)).all():
-        _call(session, pattern_id)
+    _call(session, session.scalars(_uncalled(now)).all())
 
 
 def notice(session: Session, fingerprints: Iterable[Fingerprint], *, now: datetime) -> None:
@@ -119,7 +118,7 @@ def unmute(session: Session, pattern_id: int, *, actor: Actor, now: datetime) ->
     state = "decided" if cooling else "open" if due else "closed"
     _set_by_person(session, before, state=state, kind="unmuted", note="", actor=actor)
     if state == "open":
-        _call(session, pattern_id)
+        _call(session, [pattern_id])
 
 
 def event(session: Session, pattern_id: int, kind: str, *, note: str = "", user_id: int | None = None) -> None:
@@ -146,19 +145,22 @@ def since_opened() -> ColumnElement[bool]:
     return and_(Observation.recorded_at > Pattern.opened_at - _WINDOW, cooled)
 
 
-def callable_now(session: Session, pattern_id: int) -> bool:
-    """True where what it is open for came from at least two requesters; one source needs a person."""
-    requester = Revision.document["ticket"]["requester"].astext
-    found = (
-        select(requester)
-        .distinct()
-        .select_from(Pattern)
-        .join(Observation, same())
-        .join(Revision, Revision.id == Observation.revision_id)
-        .where(Pattern.id == pattern_id, since_opened(), stands())
-        .limit(MOST_REQUESTERS)
+def callable_among(session: Session, pattern_ids: Iterable[int]) -> frozenset[int]:
+    """Those whose failures came from at least two requesters since they opened; one source needs a person."""
+    newest = (
+        select(Revision.document["ticket"]["requester"].astext.label("requester"))
+        .join(Observation, Observation.revision_id == Revision.id)
+        .where(same(), since_opened(), stands())
+        .order_by(Observation.recorded_at.desc())
+        .limit(MOST_LOOKED_AT)
+        .correlate(Pattern)
+        .lateral("newest")
     )
-    return len({_normal(name or "") for name in session.scalars(found)}) >= REQUESTERS
+    found = select(Pattern.id, newest.c.requester).join(newest, true()).where(Pattern.id.in_(list(pattern_ids)))
+    named: dict[int, set[str]] = {}
+    for pattern_id, requester in session.execute(found.distinct()):
+        named.setdefault(pattern_id, set()).add(_normal(requester or ""))
+    return frozenset(pattern_id for pattern_id, names in named.items() if len(names) >= REQUESTERS)
 
 
 def _normal(name: str) -> str:
@@ -210,23 +212,26 @@ def _sightings(*, now: datetime, states: Sequence[str], among: frozenset[Fingerp
 
 def _open(session: Session, found: Sequence[_Due]) -> None:
     """Each is open once, whoever comes first; in one order for all, so that two who open several do not deadlock."""
+    opened: list[int] = []
     for due in found:
         row = insert(Pattern).values(**due.fingerprint._asdict(), state="open", opened_at=due.at)
-        opened = row.on_conflict_do_update(
+        changed = row.on_conflict_do_update(
             index_elements=list(_FINGERPRINT),
             set_={"state": "open", "opened_at": due.at},
             # As it was when we looked: one that was decided meanwhile cools down.
             where=and_(Pattern.state.in_(_SLEEPING), Pattern.cool_until.is_not_distinct_from(due.cool_until)),
         )
-        pattern_id = session.scalar(opened.returning(Pattern.id))
+        pattern_id = session.scalar(changed.returning(Pattern.id))
         if pattern_id is not None:
             event(session, pattern_id, "opened" if due.pattern_id is None else "reopened")
-            _call(session, pattern_id)
+            opened.append(pattern_id)
+    if opened:
+        _call(session, opened)
 
 
-def _call(session: Session, pattern_id: int) -> None:
-    """The chief of staff is called where the pattern may be given to it."""
-    if callable_now(session, pattern_id):
+def _call(session: Session, pattern_ids: Sequence[int]) -> None:
+    """The chief of staff is called about those that may be given to it."""
+    for pattern_id in sorted(callable_among(session, pattern_ids)):
         enqueue(session, "propose", once=f"propose:{pattern_id}", pattern_id=pattern_id)
 
 

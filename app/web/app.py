@@ -17,7 +17,19 @@ from app.errors import NotSignedIn, TicketqcError
 from app.web import hooks
 from app.web.auth import sign_in_address
 from app.web.guard import SAFE_METHODS
-from app.web.pages import account, banner, context, health, operations, queue, settings, sign_in, ticket
+from app.web.pages import (
+    account,
+    agents,
+    banner,
+    context,
+    health,
+    operations,
+    patterns,
+    queue,
+    settings,
+    sign_in,
+    ticket,
+)
 from app.web.requests import Requests, headers_of
 from app.web.view import Templates
 from app.web.words import sentence
@@ -41,6 +53,8 @@ PAGES = (
     ticket,
     operations,
     context,
+    agents,
+    patterns,
     settings,
 )
 
