@@ -25,6 +25,7 @@ from app.web.pages import (
     health,
     operations,
     patterns,
+    proposals,
     queue,
     settings,
     sign_in,
@@ -55,6 +56,7 @@ PAGES = (
     context,
     agents,
     patterns,
+    proposals,
     settings,
 )
 
