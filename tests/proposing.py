@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ ITEM = "cause_in_resolution"
 TEXT = "If the closing note names a reason, the criterion root_cause is met by quoting exactly that reason."
 EDIT = Edit("add", "known_patterns.md", ITEM, "Cause stands in the resolution", TEXT)
 WHY = "The agent looks for the reason among the entries and makes words up where only the closing note has it."
+
+
+_rooms = itertools.count(1)  # no two tickets read alike
 
 
 def proposed(*edits: Edit, kind: str = "more_context", why: str = WHY, questions: tuple[str, ...] = ()) -> str:
@@ -88,7 +92,9 @@ def tickets(session: Session, *, number: int = 3) -> list[Ticket]:
     return [
         make_ticket(
             session,
-            text=office_ticket(requester=REQUESTERS[place % len(REQUESTERS)], subject=f"VPN drops in room {place + 1}"),
+            text=office_ticket(
+                requester=REQUESTERS[place % len(REQUESTERS)], subject=f"VPN drops in room {next(_rooms)}"
+            ),
         )
         for place in range(number)
     ]

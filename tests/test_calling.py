@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ from tests.factories import make_context
 from tests.proposing import EDIT, TEXT, WHY, Script, make_label, make_pattern, proposed, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -51,8 +52,14 @@ def keyed(settings: Settings, double: Double) -> Settings:
 
 
 @pytest.fixture
-def deps(engine: Engine, keyed: Settings, vault: Vault) -> Deps:
-    return started(engine, keyed, vault)
+def another(engine: Engine, keyed: Settings, vault: Vault) -> Callable[..., Deps]:
+    """Another worker process, with settings of its own where they are named."""
+    return partial(started, engine, keyed, vault)
+
+
+@pytest.fixture
+def deps(another: Callable[..., Deps]) -> Deps:
+    return another()
 
 
 def history(session: Session, pattern_id: int) -> list[str]:
@@ -114,10 +121,10 @@ def test_a_second_call_while_a_proposal_waits_asks_nobody(deps: Deps, session: S
 
 
 def test_two_workers_on_one_pattern_leave_one_proposal(
-    deps: Deps, engine: Engine, keyed: Settings, vault: Vault, session: Session
+    deps: Deps, another: Callable[..., Deps], session: Session
 ) -> None:
     pattern_id = make_pattern(session)
-    workers = [deps, started(engine, keyed, vault)]
+    workers = [deps, another()]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda one: calling.draft(one, pattern_id=pattern_id), workers))
     assert only(session).state == "open"
@@ -187,9 +194,9 @@ def test_without_a_strong_model_the_page_says_so_once(
 
 
 def test_a_model_that_is_not_there_yet_is_waited_for(
-    engine: Engine, keyed: Settings, vault: Vault, session: Session, double: Double
+    another: Callable[..., Deps], session: Session, double: Double
 ) -> None:
-    deps = started(engine, keyed, vault, anthropic_api_key=SecretStr("wrong"))
+    deps = another(anthropic_api_key=SecretStr("wrong"))
     pattern_id = make_pattern(session)
     calling.draft(deps, pattern_id=pattern_id)
     assert history(session, pattern_id) == ["opened"]
