@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from agents.edits import Edit
-from app import patterns
+from app import audit, patterns, proposals, releases
 from app.clock import now
 from app.deps import Deps
 from app.model_watch import Models
 from app.patterns import Fingerprint
-from app.tables import Label, LabelFinding, Pattern
+from app.tables import Label, LabelFinding, Pattern, Proposal
 from tests.double.answers import answer, recognise
 from tests.double.prompt import output_schema
 from tests.factories import make_context, make_observation, make_ticket, office_ticket, shipped_context
@@ -126,3 +126,24 @@ def make_label(session: Session, user: User, *, ticket: Ticket | None = None, **
         session.add(LabelFinding(label_id=label.id, criterion=name, text_hash=hashes[name], result=result))
     session.commit()
     return label
+
+
+def make_proposal(
+    session: Session,
+    settings: Settings,
+    *,
+    kind: str = "more_context",
+    edits: tuple[Edit, ...] = (EDIT,),
+    **columns: object,
+) -> Proposal:
+    """An open proposal about a pattern of its own, with the chief's wording and its trial where the kind has edits."""
+    pattern_id = columns.pop("pattern_id", None) or make_pattern(session)
+    values = {"why": WHY, "model": "claude-sonnet-5-5", "demonstration": False, **columns}
+    proposal = Proposal(pattern_id=pattern_id, kind=kind, **values)
+    session.add(proposal)
+    session.flush()
+    if kind not in {"noise", "unclear"}:
+        base = releases.in_force(session)
+        proposals.add_draft(session, proposal, base=base, edits=edits, author=audit.MACHINE, settings=settings)
+    session.commit()
+    return proposal
