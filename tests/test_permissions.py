@@ -18,6 +18,7 @@ from app.sign_ins import ROLES
 from app.web.auth import CSRF_HEADER
 from tests.browsers import browser, signed_in
 from tests.factories import make_connection, make_context, make_delivery, make_ticket, make_user
+from tests.proposing import make_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,12 @@ LEAST: dict[str, Role | None] = {
     "GET /context/{version}": "viewer",
     "GET /context/{a}/diff/{b}": "viewer",
     "POST /context/rollback": "lead",
+    "GET /proposals": "viewer",
+    "GET /proposals/{proposal_id}": "viewer",
+    "POST /proposals/{proposal_id}/approve": "lead",
+    "POST /proposals/{proposal_id}/reject": "lead",
+    "POST /proposals/{proposal_id}/revise": "lead",
+    "POST /proposals/{proposal_id}/retry": "lead",
     "GET /operations": "viewer",
     "POST /operations/replay": "lead",
     "GET /settings": "admin",
@@ -64,6 +71,7 @@ LEAST: dict[str, Role | None] = {
 }
 # What forms send; a route without an entry sends nothing.
 FORMS = {
+    "POST /proposals/{proposal_id}/reject": {"draft": "1", "reason": "It hides the gap."},
     "POST /settings/people": {"email": "new@example.com", "role": "lead"},
     "POST /settings/people/{user_id}/role": {"role": "admin"},
     "POST /account/name": {"name": "Somebody Else"},
@@ -108,6 +116,7 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "a": make_context(session).version,
         "b": make_context(session).version,
         "user_id": make_user(session, role="lead").id,
+        "proposal_id": make_proposal(session, stranger_pages.app.state.settings).id,
     }
     make_user(session, role="admin")
     session.commit()
