@@ -249,7 +249,7 @@ def test_the_keyboard_walks_the_findings_and_enter_shows_the_line(tab: Watched, 
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.id") == "f-secrets_in_ticket"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#L9")
+    page.wait_for_url(re.compile("#L9$"))
 
 
 def test_a_replay_from_the_page_is_accepted(tab: Watched) -> None:
