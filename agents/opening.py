@@ -41,6 +41,11 @@ _WORDS = {
     )
 } | {"twice": "2", "dozen": "12", "half": "50", "third": "33", "quarter": "25", "hundred": "100", "thousand": "1000"}
 _WORD = re.compile(r"\b(?:" + "|".join(_WORDS) + r")\b", re.IGNORECASE)
+# 31 tickets in the data are no 31 %, and no $31.
+_WITH_UNIT = (
+    ("%", re.compile(r"(\d[\d.,]*)\s?(?:%|per ?cent\b)", re.IGNORECASE)),
+    ("$", re.compile(r"(?:\$|\busd)\s?(\d[\d.,]*)|(\d[\d.,]*)\s?(?:usd|dollars?)\b", re.IGNORECASE)),
+)
 _LINK = re.compile(r"https?:|www\.|[<>\[\]]", re.IGNORECASE)
 
 
@@ -109,9 +114,13 @@ def _odd(sentence: str) -> bool:
 
 
 def _numbers(text: str) -> set[str]:
-    """Every number in the text in one form: 1,234 and 1 234 are 1234; 0.50 is 0.5; twelve is 12."""
+    """Every number in the text in one form: 1,234 and 1 234 are 1234; 0.50 is 0.5; twelve is 12; with its unit too."""
     flat = visible(unicodedata.normalize("NFKC", text))
-    found = {_plain_number(match[0]) for match in _NUMBER.finditer(_GROUPING.sub("", flat))}
+    digits = _GROUPING.sub("", flat)
+    found = {_plain_number(match[0]) for match in _NUMBER.finditer(digits)}
+    for unit, pattern in _WITH_UNIT:
+        numbers = (match[1] or match[match.lastindex or 1] for match in pattern.finditer(digits))
+        found |= {unit + _plain_number(number.rstrip(".,")) for number in numbers}
     return found | {_WORDS[match[0].lower()] for match in _WORD.finditer(flat)}
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Change = Literal["fixed", "broken", "unchanged"]
 
 FEW_LABELS = 30  # below, even a clean replay leaves room for more harm than a lead would accept
-NEEDS_A_SECOND_RUN = frozenset({"unstable"})  # failures that a replay, which never asks twice, cannot show
 
 
 class Fingerprint(NamedTuple):
@@ -98,7 +97,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Summary:
-    """`flips_*`: cases whose runs under one and the same context did not all give the same verdict."""
+    """`flips_*`: cases whose runs under one and the same context did not all give the same verdict.
+
+    `escalated_*`: cases that most runs hand over to a person. They are not right, and an edit that makes many of them
+    has moved work and saved none.
+    """
 
     cases: int
     labelled: int
@@ -109,6 +112,8 @@ class Summary:
     verdicts_changed: int
     flips_old: Share
     flips_new: Share
+    escalated_old: int
+    escalated_new: int
 
     @property
     def rests_on(self) -> str:
@@ -124,7 +129,9 @@ def run(judgement: Judgement, case: Case, fingerprint: Fingerprint) -> Run:
     """What one judgement says about a case."""
     findings = {finding.criterion: finding.result for finding in judgement.findings}
     verdict = judgement.verdict
-    if fingerprint.code == "overruled":
+    if _lost(judgement, fingerprint.agent):
+        failed = True
+    elif fingerprint.code == "overruled":
         failed = _overruled_again(verdict.outcome, findings, case, fingerprint)
     else:
         seen = {Fingerprint(one.agent, one.code, one.subject, one.direction) for one in judgement.observations}
@@ -138,6 +145,8 @@ def compare(case: Case, fingerprint: Fingerprint, *, old: Sequence[Run], new: Se
         raise ValueError("both contexts are tried the same number of times, and at least once")
 
     def most(runs: Sequence[Run]) -> bool:
+        if case.target and fingerprint.code == "unstable" and _wavers(runs, fingerprint.subject):
+            return False
         return 2 * sum(right(case, one, fingerprint) for one in runs) > len(runs)
 
     return Comparison(case, tuple(old), tuple(new), most(old), most(new))
@@ -174,6 +183,8 @@ def summarise(comparisons: Sequence[Comparison]) -> Summary:
         verdicts_changed=sum(one.verdict_changed for one in comparisons),
         flips_old=share(lambda one: _flips(one.old)),
         flips_new=share(lambda one: _flips(one.new)),
+        escalated_old=sum(one.old_outcome == "escalate" for one in comparisons),
+        escalated_new=sum(one.new_outcome == "escalate" for one in comparisons),
     )
 
 
@@ -181,6 +192,16 @@ def majority(runs: Sequence[Run]) -> str:
     """The verdict that more than half of the runs gave, else "mixed"."""
     outcome, times = Counter(one.outcome for one in runs).most_common(1)[0]
     return outcome if 2 * times > len(runs) else "mixed"
+
+
+def _lost(judgement: Judgement, agent: str) -> bool:
+    """The agent gave no usable answer at all: no failure can show there, and none is mended."""
+    return any(one.agent == agent and one.observer == "validator" and not one.subject for one in judgement.observations)
+
+
+def _wavers(runs: Sequence[Run], criterion: str) -> bool:
+    """A replay asks nobody for a second opinion; the runs of one arm are each other's."""
+    return len({one.findings.get(criterion) for one in runs}) > 1
 
 
 def _flips(runs: Sequence[Run]) -> bool:

@@ -24,6 +24,7 @@ FIGURES = {"tickets judged": "1,234", "fail rate": "31.5 % (week before: 22 %)",
         "We judged 1 234 tickets.",
         "The fail rate rose from 22 % to 31.5 %.",
         "It cost $0.5 in 2026-W47.",
+        "It cost 0.50 USD, and 31.5 percent failed.",
         "Nothing else changed.",
     ],
 )
@@ -38,6 +39,10 @@ def test_sentences_that_keep_to_the_figures_stay(sentence: str) -> None:
         "The fail rate rose by 9.5 points.",
         "The fail rate is 31 %.",
         "It cost $50.",
+        "Judged were 31.5 tickets, 1,234 % more than before.",
+        "It cost $22.",
+        "It cost 31.5 dollars.",
+        "1,234 percent of it was saved.",
         "Three tickets need a person.",
         "A third of the tickets failed.",
         "\uff13\uff11 % of tickets failed.",  # full-width digits

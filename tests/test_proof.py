@@ -68,6 +68,14 @@ def test_other_failures_show_as_the_same_observation() -> None:
     assert not run(judgement("pass", "met", other), case(target=True), QUOTE).failed
 
 
+@pytest.mark.parametrize("fingerprint", [LENIENT, STRICT, QUOTE])
+def test_an_agent_that_gives_no_answer_at_all_has_mended_nothing(fingerprint: Fingerprint) -> None:
+    lost = judgement("escalate", "unscored", Observation("validator", "qc", "refusal"))
+    assert run(lost, case(target=True), fingerprint).failed
+    of_another = judgement("pass", "partly", Observation("validator", "triage", "refusal"))
+    assert not run(of_another, case(target=True, said="partly"), fingerprint).failed
+
+
 def test_what_is_right_about_a_ticket() -> None:
     assert right(case(target=True), ran(), QUOTE)
     assert not right(case(target=True), ran(failed=True), QUOTE)
@@ -96,6 +104,14 @@ def test_the_majority_of_each_side_decides() -> None:
     assert compared([PASS] * 3, [PASS, FAIL, HANDED]).verdict_changed
 
 
+def test_an_unstable_answer_shows_between_the_runs_of_one_side() -> None:
+    unstable = Fingerprint("qc", "unstable", "root_cause")
+    wavering, steady = [ran(), ran(result="partly"), ran()], [ran()] * 3
+    assert compare(case(target=True), unstable, old=wavering, new=steady).change == "fixed"
+    assert compare(case(target=True), unstable, old=steady, new=wavering).change == "broken"
+    assert compare(case(), unstable, old=steady, new=wavering).change == "unchanged"
+
+
 def test_both_sides_are_tried_as_often() -> None:
     for old, new in (([], []), ([PASS], [PASS, PASS])):
         with pytest.raises(ValueError, match="same number"):
@@ -111,6 +127,9 @@ def test_the_summary_counts_and_says_how_much_it_proves() -> None:
     assert found.fixed.interval == pytest.approx((0.1941, 0.9937), abs=1e-4)  # Clopper and Pearson for 3 of 4
     assert found.broken.interval == pytest.approx((0.0, 0.6024), abs=1e-4)
     assert (found.flips_old.count, found.flips_new.count) == (1, 0)
+    assert (found.escalated_old, found.escalated_new) == (0, 0)
+    moved = summarise([compared([FAIL] * 3, [HANDED, HANDED, FAIL]), same])
+    assert (moved.escalated_old, moved.escalated_new, moved.broken.count) == (0, 1, 1)
     assert found.rests_on == "It rests on 4 labels: few labels prove little."
     assert summarise([same] * FEW_LABELS).rests_on == f"It rests on {FEW_LABELS} labels."
     assert "no label" in summarise([compare(case(target=True), QUOTE, old=[PASS], new=[PASS])]).rests_on
