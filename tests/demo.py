@@ -22,6 +22,7 @@ from app import documents, tables
 from app.clock import now
 from app.intake.recording import record
 from app.sign_ins import ROLES
+from tests import demo_patterns
 from tests.factories import (
     PASSWORD,
     REPOSITORY,
@@ -76,6 +77,7 @@ def fill(session: Session) -> None:
         )
     for minutes in range(0, 60, 7):
         make_delivery(session, connection=helpdesk, state="read", received_at=now() - timedelta(minutes=minutes))
+    demo_patterns.fill(session)
     session.commit()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ from app.tables import (
     Escalation,
     ModelState,
     Observation,
+    Pattern,
     Release,
     Revision,
     Run,
@@ -247,6 +249,18 @@ def make_observation(session: Session, ticket: Ticket, **columns: object) -> Obs
         **columns,
     }
     return _added(session, Observation(**values))
+
+
+def make_pattern(session: Session, **columns: object) -> Pattern:
+    """An open pattern of what `make_observation` makes."""
+    values = {
+        "agent": "qc",
+        "code": "quote_not_found",
+        "subject": "root_cause",
+        "opened_at": datetime(2026, 11, 20, 8, tzinfo=UTC),
+        **columns,
+    }
+    return _added(session, Pattern(**values))
 
 
 def make_triage(session: Session, revision: Revision, **columns: object) -> Triage:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app import clock, links
 from app.audit import Actor
 from app.db import transaction
-from app.tables import Revision, Ticket, User
+from app.tables import Pattern, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
 from tests.browsers import COOKIE, new_cookie
@@ -118,8 +118,9 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     told = session.scalars(select(Ticket).where(Ticket.external_id.in_(TELLING)))
     tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
     context = f"/context/{shipped_context().version}"
+    patterns = ["/agents", "/patterns", *(f"/patterns/{key}" for key in session.scalars(select(Pattern.id)))]
     people = ["/account", "/settings", f"/welcome/{_link(session)}"]
-    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *people, *tickets]
+    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *people, *patterns, *tickets]
 
 
 def _link(session: Session) -> str:

@@ -92,8 +92,8 @@ def test_the_list_has_open_ones_first_and_what_each_amounts_to(pages: TestClient
     session.commit()
     first, second = rows(page(pages, "/patterns"))
     title = "Quality control quoted words that are not in the ticket"
-    assert first == ["Open", f"{title} (Root cause) one source", "4", "4", "10.0", "just now", "1 d"]
-    assert second[:5] == ["Cools down", f"{title} (Follow-up)", "2", "2", "5.0"]
+    assert first == ["Open", f"Open{title} (Root cause) one source", "4", "4", "10.0", "just now", "1 d"]
+    assert second[:5] == ["Cools down", f"Cools down{title} (Follow-up)", "2", "2", "5.0"]
 
 
 def test_an_open_pattern_shows_its_newest_tickets_side_by_side(pages: TestClient, session: Session) -> None:
@@ -132,7 +132,7 @@ def test_how_often_is_told_with_what_it_could_have_been(pages: TestClient, sessi
     part = section(page(pages, f"/patterns/{pattern.id}"), "trend")
     assert facts(part) == {
         "In the last 7 days": "3 times, on 3 tickets",
-        "Per 100": "nothing to compare: no runs of Quality control in this time",
+        "Rate per 100": "nothing to compare: no runs of Quality control in this time",
     }
     counts = [int(cells[1]) for cells in rows(part)]
     assert len(counts) == 28
@@ -143,7 +143,7 @@ def test_how_often_is_told_with_what_it_could_have_been(pages: TestClient, sessi
         make_run(session)
     session.commit()
     again = section(page(pages, f"/patterns/{pattern.id}"), "trend")
-    assert facts(again)["Per 100"] == "37.5 of 8 runs of Quality control in this time"
+    assert facts(again)["Rate per 100"] == "37.5 of 8 runs of Quality control in this time"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_only_runs_in_which_it_could_have_shown_are_compared(
     for purpose in ("review",) * 5 + ("second",) * 3 + ("second_repair", "replay"):
         make_run(session, purpose=purpose)
     pattern = opened(session)
-    assert facts(section(page(pages, f"/patterns/{pattern.id}"), "trend"))["Per 100"] == words
+    assert facts(section(page(pages, f"/patterns/{pattern.id}"), "trend"))["Rate per 100"] == words
 
 
 def overruled(session: Session, user: User) -> list[Ticket]:
@@ -199,7 +199,7 @@ def test_what_people_overruled_shows_both_words_and_only_while_they_stand(
     assert "Not met said the machine No cause is named." in card.words
     assert card.one("q").text == "I cannot work"
     assert "Met said Lee Novak: evidence missed It is in the resolution." in card.words
-    assert facts(section(main, "trend"))["Per 100"] == "75.0 of 4 tickets that people decided about in this time"
+    assert facts(section(main, "trend"))["Rate per 100"] == "75.0 of 4 tickets that people decided about in this time"
 
     for ticket in tickets:
         label = Label(

@@ -1,83 +1,38 @@
-"""Three tickets in seven days: when a pattern opens, and when exactly it does not; cool-downs, mutes, and races."""
+"""Three tickets in seven days: when a pattern opens, and when exactly it does not; cool-downs and mutes."""
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select, text, update
 
-from agents.observation import Observation as Seen
 from app import patterns
 from app.audit import Actor
-from app.clock import now
-from app.db import transaction
-from app.deps import Deps
 from app.errors import Conflict, NotFound
-from app.judgements import observe
-from app.model_watch import Models
 from app.patterns import Fingerprint, notice, sweep
-from app.tables import AuditEvent, Label, Observation, Pattern, PatternEvent, Proposal, User
-from tests.factories import make_context, make_observation, make_ticket, office_ticket
+from app.tables import AuditEvent, Pattern, PatternEvent, Proposal, User
+from tests.factories import make_context, make_observation
+from tests.sightings import (
+    DAY,
+    FINGERPRINT,
+    INSTANT,
+    LEE,
+    NOON,
+    OPENED,
+    WEEK,
+    calls,
+    labelled,
+    only,
+    seen,
+    swept,
+    ticket,
+    told,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
-
-    from app.settings import Settings
-    from app.tables import Ticket
-    from app.vault import Vault
-
-NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
-WEEK = timedelta(hours=168)
-INSTANT = timedelta(microseconds=1)
-FINGERPRINT = Fingerprint("qc", "quote_not_found", "root_cause")
-LEE = Actor("lee@example.com")
-
-
-def ticket(session: Session, *, requester: str = "Ana Ruiz") -> Ticket:
-    return make_ticket(session, text=office_ticket(requester=requester))
-
-
-def seen(session: Session, *moments: datetime, requester: str = "Ana Ruiz", **columns: object) -> None:
-    """The same failure on a ticket of its own at each of these moments, as far as anybody can see by now."""
-    for moment in moments:
-        make_observation(session, ticket(session, requester=requester), recorded_at=moment, **columns)
-    session.commit()
-
-
-def swept(session: Session, now: datetime = NOON) -> list[tuple[str, list[str]]]:
-    """State and history of every pattern after the hourly job."""
-    sweep(session, now=now)
-    session.commit()
-    return told(session)
-
-
-def told(session: Session) -> list[tuple[str, list[str]]]:
-    session.expire_all()
-    kinds = select(PatternEvent.kind).order_by(PatternEvent.id)
-    return [
-        (pattern.state, list(session.scalars(kinds.where(PatternEvent.pattern_id == pattern.id))))
-        for pattern in session.scalars(select(Pattern).order_by(Pattern.id))
-    ]
-
-
-def only(session: Session) -> Pattern:
-    session.expire_all()
-    return session.scalars(select(Pattern)).one()
-
-
-def calls(session: Session) -> list[str]:
-    found = "select queueing_lock from procrastinate.procrastinate_jobs where task_name = 'propose' order by id"
-    return list(session.scalars(text(found)))
-
-
-OPENED = [("open", ["opened"])]
 
 
 def test_three_tickets_open_a_pattern_and_two_do_not(session: Session) -> None:
@@ -249,17 +204,6 @@ def test_there_is_no_such_pattern(session: Session) -> None:
         patterns.decided(session, 7, now=NOON, note="", actor=LEE)
 
 
-def labelled(session: Session, user: User, one: Ticket) -> Label:
-    """A decision about a ticket's newest revision."""
-    row = Label(
-        revision_id=one.revision_id, context_version=make_context(session).version, user_id=user.id,
-        kind="overrule", outcome="pass", blind=False, split="dev",
-    )  # fmt: skip
-    session.add(row)
-    session.flush()
-    return row
-
-
 def test_what_a_later_decision_took_back_does_not_count(session: Session, lead: User) -> None:
     overruled = {"observer": "person", "code": "overruled", "direction": "false_fail", "recorded_at": NOON}
     tickets = [ticket(session) for _ in range(3)]
@@ -316,6 +260,16 @@ def test_it_is_called_again_after_a_day_unless_a_proposal_waits(session: Session
     assert calls(session) == [f"propose:{pattern_id}"]
 
 
+def test_about_itself_the_chief_of_staff_is_called_once(session: Session) -> None:
+    for requester in ("Ana", "Ben", "Cy"):
+        seen(session, NOON, requester=requester, agent="chief_of_staff", code="refusal", subject="")
+    swept(session)
+    assert calls(session) == [f"propose:{only(session).id}"]
+    session.execute(text("delete from procrastinate.procrastinate_jobs"))
+    assert swept(session, NOON + DAY) == OPENED
+    assert calls(session) == []
+
+
 def test_an_older_spell_lends_it_no_requesters(session: Session) -> None:
     seen(session, NOON, NOON, requester="Ben")
     seen(session, NOON)
@@ -326,133 +280,3 @@ def test_an_older_spell_lends_it_no_requesters(session: Session) -> None:
     seen(session, *[NOON + 15 * DAY] * 3)
     assert swept(session, NOON + 15 * DAY)[0][0] == "open"
     assert calls(session) == []
-
-
-def observed(session: Session, one: Ticket, *failures: Seen) -> None:
-    version = make_context(session).version
-    assert one.revision_id is not None
-    observe(session, failures, revision_id=one.revision_id, context_version=version)
-
-
-def test_the_third_observation_opens_the_pattern_in_its_own_transaction(engine: Engine, session: Session) -> None:
-    failure = Seen("validator", "qc", "quote_not_found", "root_cause")
-    with transaction(engine) as arranging:
-        tickets = [ticket(arranging, requester=name) for name in ("Ana", "Ben", "Cy")]
-        make_context(arranging)
-    for one in tickets[:2]:
-        with transaction(engine) as writing:
-            observed(writing, one, failure, failure)
-    assert told(session) == []
-    with transaction(engine) as writing:
-        observed(writing, tickets[1], failure)  # the same ticket again, which is no news
-    assert told(session) == []
-    with transaction(engine) as writing:
-        observed(writing, tickets[2], failure, Seen("validator", "qc", "refusal"))
-    assert told(session) == OPENED
-    assert calls(session) == [f"propose:{only(session).id}"]
-    assert len(session.scalars(select(Observation)).all()) == 4
-
-
-def test_a_pattern_and_its_call_are_gone_where_the_third_is_rolled_back(engine: Engine, session: Session) -> None:
-    seen(session, NOON, NOON, requester="Ben")
-    with pytest.raises(ZeroDivisionError), transaction(engine) as writing:  # noqa: PT012  rolled back in the middle
-        make_observation(writing, ticket(writing), recorded_at=NOON)
-        notice(writing, [FINGERPRINT], now=NOON)
-        assert len(writing.scalars(select(Pattern)).all()) == 1
-        raise ZeroDivisionError
-    assert told(session) == []
-    assert calls(session) == []
-
-
-def together(engine: Engine, act: Callable[[Session], None], *, number: int = 4) -> None:
-    """Several workers do it at the same moment, each in a transaction of its own."""
-    ready = threading.Barrier(number)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with transaction(engine) as mine:
-                mine.execute(text("select 1"))
-                ready.wait()
-                act(mine)
-        except BaseException as error:  # noqa: BLE001  shown by the test
-            failures.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-
-
-def test_many_who_open_close_and_cool_at_once_write_one_event_each(engine: Engine, session: Session) -> None:
-    subjects = [f"criterion_{number}" for number in range(5)]
-    fingerprints = [FINGERPRINT._replace(subject=subject) for subject in subjects]
-    for subject in subjects:
-        for requester in ("Ana", "Ben", "Cy"):
-            seen(session, NOON, requester=requester, subject=subject)
-    # Half of them are told in another order: whoever takes rows in the order given would deadlock.
-    orders = iter([fingerprints, fingerprints[::-1]] * 2)
-    together(engine, lambda mine: notice(mine, next(orders), now=NOON))
-    assert told(session) == OPENED * 5
-    assert len(calls(session)) == 5
-
-    together(engine, lambda mine: sweep(mine, now=NOON + 14 * DAY))
-    assert told(session) == [("closed", ["opened", "closed"])] * 5
-
-    for pattern in session.scalars(select(Pattern)).all():
-        patterns.decided(session, pattern.id, now=NOON + 14 * DAY, note="", actor=LEE)
-    later = NOON + 28 * DAY
-    for subject in subjects:
-        seen(session, later, later, later, subject=subject)
-    together(engine, lambda mine: sweep(mine, now=later))
-    assert told(session) == [("open", ["opened", "closed", "decided", "closed", "reopened"])] * 5
-
-
-def test_transactions_that_did_not_see_each_other_are_put_together_by_the_tick(
-    engine: Engine, session: Session
-) -> None:
-    seen(session, NOON)
-    with transaction(engine) as first, transaction(engine) as second:
-        for mine in (first, second):
-            make_observation(mine, ticket_of(mine, session), recorded_at=NOON)
-            notice(mine, [FINGERPRINT], now=NOON)
-    assert told(session) == []
-    assert swept(session) == OPENED
-
-
-def ticket_of(writing: Session, arranging: Session) -> Ticket:
-    """A ticket that is there for both, so that they share nothing but the fingerprint."""
-    one = ticket(arranging)
-    arranging.commit()
-    return writing.merge(one, load=False)
-
-
-def test_a_pattern_decided_between_look_and_write_is_not_opened_again(
-    engine: Engine, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen(session, NOON, NOON, NOON)
-    swept(session)
-    swept(session, NOON + 14 * DAY)
-    later = NOON + 15 * DAY
-    seen(session, later, later, later)
-    look = patterns._due  # noqa: SLF001  the moment after it is the point
-
-    def decided_meanwhile(*arguments: object, **named: object) -> object:
-        found = look(*arguments, **named)  # type: ignore[arg-type]
-        with transaction(engine) as other:
-            patterns.decided(other, only(other).id, now=later, note="approved", actor=LEE)
-        return found
-
-    monkeypatch.setattr(patterns, "_due", decided_meanwhile)
-    notice(session, [FINGERPRINT], now=later)
-    session.commit()
-    assert told(session) == [("decided", ["opened", "closed", "decided"])]
-
-
-def test_the_job_sweeps(engine: Engine, settings: Settings, vault: Vault, session: Session) -> None:
-    moment = now()
-    seen(session, moment, moment, moment)
-    patterns.run(Deps(engine, vault, settings, Models(engine, settings)))
-    assert told(session) == OPENED

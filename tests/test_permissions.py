@@ -17,7 +17,7 @@ from app.audit import COMMAND_LINE
 from app.sign_ins import ROLES
 from app.web.auth import CSRF_HEADER
 from tests.browsers import browser, signed_in
-from tests.factories import make_connection, make_context, make_delivery, make_ticket, make_user
+from tests.factories import make_connection, make_context, make_delivery, make_pattern, make_ticket, make_user
 from tests.proposing import make_proposal
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ LEAST: dict[str, Role | None] = {
     "POST /proposals/{proposal_id}/reject": "lead",
     "POST /proposals/{proposal_id}/revise": "lead",
     "POST /proposals/{proposal_id}/retry": "lead",
+    "GET /agents": "viewer",
+    "GET /patterns": "viewer",
+    "GET /patterns/{pattern_id}": "viewer",
+    "POST /patterns/{pattern_id}/mute": "lead",
+    "POST /patterns/{pattern_id}/unmute": "lead",
     "GET /operations": "viewer",
     "POST /operations/replay": "lead",
     "GET /settings": "admin",
@@ -72,6 +77,7 @@ LEAST: dict[str, Role | None] = {
 # What forms send; a route without an entry sends nothing.
 FORMS = {
     "POST /proposals/{proposal_id}/reject": {"draft": "1", "reason": "It hides the gap."},
+    "POST /patterns/{pattern_id}/mute": {"note": "A fault of the form."},
     "POST /settings/people": {"email": "new@example.com", "role": "lead"},
     "POST /settings/people/{user_id}/role": {"role": "admin"},
     "POST /account/name": {"name": "Somebody Else"},
@@ -115,8 +121,9 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "version": make_context(session).version,
         "a": make_context(session).version,
         "b": make_context(session).version,
+        "pattern_id": make_pattern(session).id,
         "user_id": make_user(session, role="lead").id,
-        "proposal_id": make_proposal(session, stranger_pages.app.state.settings).id,
+        "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }
     make_user(session, role="admin")
     session.commit()
