@@ -33,6 +33,8 @@ REPETITIONS = 3  # of each ticket under each context: one run of a model proves 
 NUMBERS = 10  # run numbers of one replay: replay 7 has 70, 71 and 72
 THREADS = 8
 DOCUMENT_VERSION = 1
+COUNTS = ("cases", "labelled", "targets", "verdicts_changed", "escalated_old", "escalated_new")
+SHARES = ("fixed", "broken", "unchanged", "flips_old", "flips_new")
 
 
 @dataclass(frozen=True)
@@ -174,14 +176,13 @@ def _needs_triage(trial: Trial, case: ReplayCase, limit: int) -> bool:
 def result_document(comparisons: Sequence[proof.Comparison]) -> dict[str, Any]:
     """What stands in `replays.result`."""
     summary = proof.summarise(comparisons)
-    shares = ("fixed", "broken", "unchanged", "flips_old", "flips_new")
-    counts = {name: getattr(summary, name) for name in ("cases", "labelled", "targets", "verdicts_changed")}
+    counts = {name: getattr(summary, name) for name in COUNTS}
     return {
         "version": DOCUMENT_VERSION,
         "cases": [_case_document(one) for one in comparisons],
         "summary": {
             **counts,
-            **{name: _share_document(getattr(summary, name)) for name in shares},
+            **{name: _share_document(getattr(summary, name)) for name in SHARES},
             "rests_on": summary.rests_on,
         },
     }

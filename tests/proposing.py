@@ -100,7 +100,7 @@ def tickets(session: Session, *, number: int = 3) -> list[Ticket]:
     ]
 
 
-def make_pattern(session: Session, *, number: int = 3, **columns: object) -> int:
+def open_pattern(session: Session, *, number: int = 3, **columns: object) -> int:
     """A pattern that three tickets have opened."""
     for ticket in tickets(session, number=number):
         evidence = [{"line": 7, "quote": "the VPN on my laptop", "spans": [[7, 13, 33]]}]
@@ -137,7 +137,7 @@ def make_proposal(
     **columns: object,
 ) -> Proposal:
     """An open proposal about a pattern of its own, with the chief's wording and its trial where the kind has edits."""
-    pattern_id = columns.pop("pattern_id", None) or make_pattern(session)
+    pattern_id = columns.pop("pattern_id", None) or open_pattern(session)
     values = {"why": WHY, "model": "claude-sonnet-5-5", "demonstration": False, **columns}
     proposal = Proposal(pattern_id=pattern_id, kind=kind, **values)
     session.add(proposal)

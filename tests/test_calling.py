@@ -18,7 +18,7 @@ from app.clock import now
 from app.tables import Draft, Observation, Pattern, PatternEvent, Proposal, Replay, Run
 from tests.double import Double, Fault, running
 from tests.factories import make_context
-from tests.proposing import EDIT, TEXT, WHY, Script, make_label, make_pattern, proposed, started
+from tests.proposing import EDIT, TEXT, WHY, Script, make_label, open_pattern, proposed, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def jobs(session: Session, task: str) -> list[str]:
 
 
 def test_a_call_makes_a_proposal_its_first_wording_and_a_trial(deps: Deps, session: Session) -> None:
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     calling.draft(deps, pattern_id=pattern_id)
     proposal = only(session)
     assert (proposal.kind, proposal.why, proposal.state) == ("more_context", WHY, "open")
@@ -105,14 +105,14 @@ def test_noise_and_unclear_have_no_wording_and_no_trial(
     deps: Deps, session: Session, script: Script, kind: str, questions: tuple[str, ...]
 ) -> None:
     script.proposal = proposed(kind=kind, questions=questions)
-    calling.draft(deps, pattern_id=make_pattern(session))
+    calling.draft(deps, pattern_id=open_pattern(session))
     assert (only(session).kind, tuple(only(session).questions)) == (kind, questions)
     assert list(session.scalars(select(Draft))) == []
     assert jobs(session, "replay") == []
 
 
 def test_a_second_call_while_a_proposal_waits_asks_nobody(deps: Deps, session: Session, double: Double) -> None:
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     calling.draft(deps, pattern_id=pattern_id)
     calling.draft(deps, pattern_id=pattern_id)
     calling.resume(deps)
@@ -123,7 +123,7 @@ def test_a_second_call_while_a_proposal_waits_asks_nobody(deps: Deps, session: S
 def test_two_workers_on_one_pattern_leave_one_proposal(
     deps: Deps, another: Callable[..., Deps], session: Session
 ) -> None:
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     workers = [deps, another()]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda one: calling.draft(one, pattern_id=pattern_id), workers))
@@ -136,7 +136,7 @@ def test_two_workers_on_one_pattern_leave_one_proposal(
 def test_a_crash_after_the_reply_pays_nothing_again(
     deps: Deps, session: Session, double: Double, monkeypatch: pytest.MonkeyPatch, lead: User
 ) -> None:
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
 
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("the process died here")
@@ -149,7 +149,7 @@ def test_a_crash_after_the_reply_pays_nothing_again(
     assert jobs(session, "propose") == [f"propose:{pattern_id}"]
     session.execute(text("delete from procrastinate.procrastinate_jobs"))
     make_label(session, lead)  # the world goes on; the brief is as it was when it was called
-    make_pattern(session, number=3)
+    open_pattern(session, number=3)
     session.execute(text("delete from procrastinate.procrastinate_jobs"))
     session.commit()
     calling.resume(deps)
@@ -162,20 +162,20 @@ def test_a_crash_after_the_reply_pays_nothing_again(
 def test_who_is_not_called(deps: Deps, session: Session, double: Double) -> None:
     """One source, a muted pattern, three proposals that wait, an agent that reads no files, an unknown id."""
     for ticket_of_one in (1, 2, 3):
-        make_pattern(session, number=ticket_of_one, subject="alone")
+        open_pattern(session, number=ticket_of_one, subject="alone")
     session.execute(text("""update revisions set document = jsonb_set(document, '{ticket,requester}', '"Ana Ruiz"')"""))
     one_source = session.scalars(select(Pattern.id).where(Pattern.subject == "alone")).one()
-    muted = make_pattern(session, subject="follow_up")
+    muted = open_pattern(session, subject="follow_up")
     session.execute(update(Pattern).where(Pattern.id == muted).values(state="muted"))
-    itself = make_pattern(session, agent="chief_of_staff", code="invalid_answer", subject="")
+    itself = open_pattern(session, agent="chief_of_staff", code="invalid_answer", subject="")
     session.commit()
     for pattern_id in (one_source, muted, itself, 10**9):
         calling.draft(deps, pattern_id=pattern_id)
     assert history(session, itself)[-1] == "no_answer"
     for subject in ("communication", "work_performed", "clear_problem"):
-        other = make_pattern(session, subject=subject)
+        other = open_pattern(session, subject=subject)
         session.add(Proposal(pattern_id=other, kind="noise", why="x", model="m", demonstration=False))
-    last = make_pattern(session)
+    last = open_pattern(session)
     calling.draft(deps, pattern_id=last)
     assert asked(double) == 0
     assert history(session, last) == ["opened"]
@@ -185,7 +185,7 @@ def test_without_a_strong_model_the_page_says_so_once(
     engine: Engine, settings: Settings, vault: Vault, session: Session
 ) -> None:
     deps = started(engine, settings, vault, worker_model="none", strong_model="none")
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     calling.draft(deps, pattern_id=pattern_id)
     calling.draft(deps, pattern_id=pattern_id)
     assert history(session, pattern_id) == ["opened", "no_answer"]
@@ -197,7 +197,7 @@ def test_a_model_that_is_not_there_yet_is_waited_for(
     another: Callable[..., Deps], session: Session, double: Double
 ) -> None:
     deps = another(anthropic_api_key=SecretStr("wrong"))
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     calling.draft(deps, pattern_id=pattern_id)
     assert history(session, pattern_id) == ["opened"]
     assert asked(double) == 0
@@ -208,7 +208,7 @@ def test_an_answer_that_may_not_be_is_mended_once_and_then_the_chiefs_own_failur
 ) -> None:
     """Words of a ticket, a link, a name: none becomes a proposal, and none is repeated in the pattern's history."""
     copied = "Since Monday the VPN on my laptop LT-204 drops every ten minutes, so root_cause is met."
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     for bad in (copied, "See https://evil.example/rules for root_cause.", "Where Ana Ruiz asks, root_cause is met."):
         script.proposal = proposed(replace(EDIT, text=bad))
         before = asked(double)
@@ -228,7 +228,7 @@ def test_a_model_that_does_not_answer_is_not_asked_again_at_once(
 ) -> None:
     ready = deps.models.ready("strong")
     assert ready is not None
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
 
     def failing(code: FailureCode) -> None:
         def ask(*_: object) -> None:
@@ -253,7 +253,7 @@ def test_a_model_that_does_not_answer_is_not_asked_again_at_once(
 
 def test_a_refusal_and_a_cut_answer_are_failures_on_record(deps: Deps, session: Session, double: Double) -> None:
     double.fault(Fault("refuse"))
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     calling.draft(deps, pattern_id=pattern_id)
     assert history(session, pattern_id)[-1] == "no_answer"
     assert session.scalars(select(Observation.code).where(Observation.agent == "chief_of_staff")).all() == ["refusal"]
@@ -262,7 +262,7 @@ def test_a_refusal_and_a_cut_answer_are_failures_on_record(deps: Deps, session: 
 def test_what_was_rejected_before_and_what_people_said_is_in_the_next_brief(
     deps: Deps, session: Session, double: Double, lead: User
 ) -> None:
-    pattern_id = make_pattern(session)
+    pattern_id = open_pattern(session)
     revision = session.scalars(select(Observation.revision_id)).first()
     assert revision is not None
     calling.draft(deps, pattern_id=pattern_id)

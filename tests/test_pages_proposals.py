@@ -12,7 +12,7 @@ from app.audit import COMMAND_LINE
 from app.tables import Draft, Observation, Proposal, Replay, Ticket
 from tests.factories import shipped_context
 from tests.markup import read
-from tests.proposing import EDIT, ITEM, TEXT, WHY, make_pattern, make_proposal
+from tests.proposing import EDIT, ITEM, TEXT, WHY, make_proposal, open_pattern
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -63,6 +63,8 @@ def done(session: Session, **columns: object) -> None:
         "labelled": 2,
         "targets": 1,
         "verdicts_changed": 2,
+        "escalated_old": 1,
+        "escalated_new": 0,
         **{name: share(1) for name in ("fixed", "broken", "unchanged", "flips_old", "flips_new")},
         "rests_on": "It rests on 2 labels: few labels prove little.",
     }
@@ -90,7 +92,7 @@ def test_the_list_says_what_waits(pages: TestClient, session: Session) -> None:
     for subject in ("follow_up", "communication"):
         session.add(
             Proposal(
-                pattern_id=make_pattern(session, subject=subject), kind="noise", why="x", model="m", demonstration=True
+                pattern_id=open_pattern(session, subject=subject), kind="noise", why="x", model="m", demonstration=True
             )
         )
     session.commit()
@@ -136,6 +138,7 @@ def test_a_trial_that_is_over_shows_fixed_broken_and_every_changed_verdict(
     assert "Fixed: wrong before, right now 1 7 % to 79 %" in shown.words
     assert "few labels prove little" in shown.words
     assert "cost $0.012" in shown.words
+    assert "Handed to a person: 1 before, 0 after." in shown.words
     rows = [row.words for row in shown.all("table", cls="rows")[0].one("tbody").all("tr")]
     assert len(rows) == 2
     assert "of the pattern to a person wrong; the failure showed 3 of 3 times pass right" in rows[0]

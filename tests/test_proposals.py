@@ -19,7 +19,7 @@ from app.patterns import COOL_DOWN
 from app.proposals import EditsRefused
 from app.tables import AuditEvent, ContextVersion, Draft, Pattern, PatternEvent, Proposal, Release, Replay
 from tests.factories import make_context, shipped_context
-from tests.proposing import EDIT, ITEM, make_pattern, make_proposal
+from tests.proposing import EDIT, ITEM, make_proposal, open_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,4 +257,4 @@ def test_an_unknown_proposal_is_not_found(session: Session, actor: Actor) -> Non
     with pytest.raises(NotFound):
         proposals.approve(session, actor=actor, proposal_id=10**9, note="", now=now())
     assert proposals.problems_with(session, 10**9) == ()
-    assert make_pattern(session)
+    assert open_pattern(session)

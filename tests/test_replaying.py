@@ -24,7 +24,7 @@ from app.queries.ticket import runs as shown_runs
 from app.tables import Draft, Pattern, Proposal, Replay, Revision, Run, Ticket, Verdict
 from tests.double import Double, running
 from tests.factories import make_revision, make_ticket, office_ticket
-from tests.proposing import EDIT, TEXT, Script, make_label, make_pattern, proposed, started, tickets
+from tests.proposing import EDIT, TEXT, Script, make_label, open_pattern, proposed, started, tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ def result(session: Session, replay_id: int) -> dict[str, Any]:
 def test_a_good_edit_fixes_the_pattern_and_breaks_no_labelled_ticket(
     deps: Deps, session: Session, double: Double, lead: User
 ) -> None:
-    make_pattern(session)
+    open_pattern(session)
     kept = [make_label(session, lead, outcome="pass") for _ in range(2)]
     replay_id = begun(deps, session)
     row = looked_at(session, replay_id)
@@ -127,7 +127,7 @@ def test_a_good_edit_fixes_the_pattern_and_breaks_no_labelled_ticket(
 
 
 def test_old_and_new_are_asked_side_by_side(deps: Deps, session: Session, double: Double) -> None:
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
     before = len(double.bodies)
     replaying.replay(deps, replay_id=replay_id)
@@ -138,7 +138,7 @@ def test_old_and_new_are_asked_side_by_side(deps: Deps, session: Session, double
 
 
 def test_a_harmful_edit_is_seen(deps: Deps, session: Session, script: Script, lead: User) -> None:
-    make_pattern(session)
+    open_pattern(session)
     for _ in range(3):
         make_label(session, lead, outcome="pass")
     script.proposal = proposed(replace(EDIT, text=HARM))
@@ -154,7 +154,7 @@ def test_a_harmful_edit_is_seen(deps: Deps, session: Session, script: Script, le
 
 def test_which_tickets_it_is_tried_on(deps: Deps, session: Session, lead: User, other_lead: User) -> None:
     """The newest label counts; what is sealed, says nothing, is open, or has lost its texts is left out."""
-    make_pattern(session)
+    open_pattern(session)
     twice = make_label(session, lead, outcome="fail")
     again = session.get_one(Ticket, session.get_one(Revision, twice.revision_id).ticket_id)
     make_label(session, other_lead, ticket=again, outcome="pass", findings={"root_cause": "met"})
@@ -180,7 +180,7 @@ def test_a_limit_keeps_the_pattern_s_tickets_and_the_newest_labels(
     another: Callable[..., Deps], session: Session, lead: User
 ) -> None:
     deps = another(replay_tickets=4)
-    make_pattern(session)
+    open_pattern(session)
     labels = [make_label(session, lead) for _ in range(4)]
     replay_id = begun(deps, session)
     row = looked_at(session, replay_id)
@@ -190,7 +190,7 @@ def test_a_limit_keeps_the_pattern_s_tickets_and_the_newest_labels(
 
 
 def test_the_newest_state_of_a_pattern_s_ticket_is_the_one_it_was_seen_on(deps: Deps, session: Session) -> None:
-    make_pattern(session)
+    open_pattern(session)
     ticket = session.scalars(select(Ticket).order_by(Ticket.id)).first()
     assert ticket is not None
     seen_on = ticket.revision_id
@@ -204,7 +204,7 @@ def test_the_newest_state_of_a_pattern_s_ticket_is_the_one_it_was_seen_on(deps: 
 def test_triage_is_asked_again_only_where_the_edit_changes_what_it_reads(
     deps: Deps, session: Session, double: Double, script: Script
 ) -> None:
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
     replaying.replay(deps, replay_id=replay_id)
     kinds = Counter(call.kind for call in double.account.calls)
@@ -232,7 +232,7 @@ def test_a_worker_that_dies_in_the_middle_pays_nothing_twice(
     deps: Deps, another: Callable[..., Deps], session: Session, double: Double,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
     left = threading.Semaphore(7)
 
@@ -257,7 +257,7 @@ def test_a_worker_that_dies_in_the_middle_pays_nothing_twice(
 
 
 def test_two_workers_on_one_replay_leave_one_result(deps: Deps, another: Callable[..., Deps], session: Session) -> None:
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda one: replaying.replay(one, replay_id=replay_id), (deps, another())))
@@ -269,7 +269,7 @@ def test_two_workers_on_one_replay_leave_one_result(deps: Deps, another: Callabl
 def test_a_model_that_is_away_is_waited_for_and_taken_up_again(
     deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
     ready = deps.models.ready()
     assert ready is not None
@@ -301,7 +301,7 @@ def test_a_model_that_is_away_is_waited_for_and_taken_up_again(
 def test_what_cannot_be_tried_says_why(
     deps: Deps, another: Callable[..., Deps], session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
 
     def again(**columns: object) -> None:
@@ -332,7 +332,7 @@ def test_what_cannot_be_tried_says_why(
 
 
 def test_a_trial_that_nobody_waits_for_any_more_stops(deps: Deps, session: Session, double: Double, lead: User) -> None:
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
     proposal = session.scalars(select(Proposal)).one()
     actor = Actor(lead.email, lead.id)
@@ -347,7 +347,7 @@ def test_a_trial_that_nobody_waits_for_any_more_stops(deps: Deps, session: Sessi
 
 def test_a_trial_is_not_counted_as_judging(deps: Deps, session: Session) -> None:
     """Neither in what the next verdict cost nor among the ticket's runs."""
-    make_pattern(session)
+    open_pattern(session)
     replay_id = begun(deps, session)
     replaying.replay(deps, replay_id=replay_id)
     ticket = session.scalars(select(Ticket).order_by(Ticket.id)).first()
@@ -368,7 +368,7 @@ def test_an_unknown_replay_is_not_found(deps: Deps) -> None:
 
 
 def test_a_pattern_s_ticket_that_is_labelled_counts_once(deps: Deps, session: Session, lead: User) -> None:
-    make_pattern(session)
+    open_pattern(session)
     ticket = session.scalars(select(Ticket).order_by(Ticket.id)).first()
     make_label(session, lead, ticket=ticket, outcome="pass")
     row = looked_at(session, begun(deps, session))

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Date, cast, func, literal, select
+from sqlalchemy import Date, cast, func, literal, literal_column, select
 
 from app.patterns import stands
 from app.tables import Label, Observation, Run, Verdict
@@ -38,7 +38,7 @@ class Chances:
 
 def chances(session: Session, *, after: datetime, until: datetime | None = None) -> Chances:
     """Since a moment, which itself is not in it, until another, which is; None: until now."""
-    end = "infinity" if until is None else until
+    end = literal_column("'infinity'::timestamptz") if until is None else literal(until)
     counted = (
         select(Run.agent, Run.purpose, func.count())
         .where(Run.recorded_at > after, Run.recorded_at <= end, Run.replied, Run.purpose.in_(FIRST_WORDS))

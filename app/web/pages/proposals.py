@@ -10,7 +10,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from agents.context import read_documents
 from agents.edits import Edit
-from agents.proof import NEEDS_A_SECOND_RUN
 from app import proposals, releases
 from app.queries import contexts
 from app.queries import proposals as queries
@@ -168,7 +167,6 @@ def _page(
         "stale": draft is not None and in_force is not None and in_force.version != draft.base_version,
         "in_force": in_force,
         "typed": typed or Typed(),
-        "unseen": row.code in NEEDS_A_SECOND_RUN,
         "done": done,
         **_tried(view, draft),
     }
