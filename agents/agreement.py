@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 FEWEST = 10  # pairs; below, a share says more about chance than about the judges
 CONFIDENCE = 0.95

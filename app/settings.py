@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     mail_to: Annotated[str, AfterValidator(_mail_addresses)] = Field(
         default="", description="e-mail addresses with commas between them"
     )
+    replay_tickets: int = Field(
+        default=60, ge=3, le=1000, description="a whole number from 3 to 1000: how many tickets a proposal is tried on"
+    )
     anthropic_api_key: SecretStr | None = Field(
         default=None, validation_alias="ANTHROPIC_API_KEY", repr=False, description="a key for the Messages API"
     )

@@ -144,5 +144,5 @@ def failures(session: Session, about: Fingerprint, period: Period) -> Failures:
     """How often it was observed, and in how many runs it could have been."""
     seen = [getattr(Observation, name) == value for name, value in about._asdict().items()]
     number = select(func.count()).where(within(Observation.recorded_at, period), *seen, stands())
-    possible = chances(session, after=period.start - INSTANT, before=period.end)
+    possible = chances(session, after=period.start - INSTANT, until=period.end - INSTANT)
     return Failures(session.scalar(number) or 0, possible.of(about.agent, about.code))
