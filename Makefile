@@ -33,7 +33,7 @@ run: export TICKETQC_STRONG_MODEL := none
 endif
 
 test: lint ## everything CI runs: format, lint, types, import rules, migrations, tests
-	.venv/bin/pytest -q
+	.venv/bin/pytest -q -n 2
 
 lint: $(DEV) ## the part of test that runs no code
 	.venv/bin/ruff format --check --quiet .

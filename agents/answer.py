@@ -28,7 +28,7 @@ _REPAIR: Mapping[Purpose, Purpose] = {
     "review": "repair",
     "second": "second_repair",
     "replay": "replay_repair",
-    "proposal": "proposal_repair",
+    "propose": "propose_repair",
     "opening": "opening_repair",
 }
 LONGEST_PLACE = 80  # characters of where a mistake is

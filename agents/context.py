@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agents.documents import ID, Document, Item, Problem, bullets, read_document, resolved
+from agents.edits import Edit, apply_edits, inverse
 from agents.rubric import Criterion, Rubric, read_rubric
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "FILES", "READ_BY", "Context", "ContextError", "Criterion", "Item", "Problem", "Rubric",
-    "in_order", "parse", "read_documents", "read_folder",
+    "FILES", "READ_BY", "Context", "ContextError", "Criterion", "Edit", "Item", "Problem", "Rubric",
+    "apply_edits", "in_order", "inverse", "numbered", "parse", "read_documents", "read_folder",
 ]  # fmt: skip
 
 STANDARDS, RUBRIC, RULES, PATTERNS = "standards.md", "qc_rubric.md", "escalation_rules.md", "known_patterns.md"
@@ -116,6 +117,20 @@ def parse(files: Mapping[str, str]) -> Context:
 def read_documents(files: Mapping[str, str]) -> dict[str, Document]:
     """Every context file as a document; one that is missing is empty."""
     return {name: read_document(name, files.get(name, "")) for name in FILES}
+
+
+def numbered(context: Context, agent: str) -> str:
+    """What this agent reads, item by item, each with its file and id, as whoever edits it sees it: settings too.
+
+    Of the rubric only what is judged: no model reads the criteria that the program checks.
+    """
+    parts = []
+    for name in READ_BY[agent]:
+        document = read_document(name, context.files[name])
+        parts.append(f"[{name}] before the first item; cannot be edited\n{document.prose}")
+        items = [item for item in document.items if name != RUBRIC or context.rubric[item.id].kind == "judged"]
+        parts += [f"[{name}] {{#{item.id}}} {item.title}\n{item.body}" for item in items]
+    return "\n\n".join(parts)
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:

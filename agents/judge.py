@@ -43,8 +43,7 @@ SECOND_SHARE = 0.2  # at most this share of tickets gets a second run; whoever c
 class Panel:
     """Who judges and under what limits. `allow_second` is asked once per ticket that deserves a second run.
 
-    A replay is never judged a second time. Its runs have numbers of their own: replies are kept by them, so two arms
-    that share an agent's files get different answers only under different numbers.
+    A replay is never judged a second time. Its runs are numbered, because a reply is kept by its number.
     """
 
     model: str

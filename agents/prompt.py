@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agents.context import Context
-    from agents.question import Agent
+    from agents.question import Agent, Purpose
     from agents.ticket import Entry, Line, Revision
 
 FENCE = "ticket-text"
@@ -30,6 +30,15 @@ _EXTRA_INVISIBLE = frozenset(
 def system_blocks(context: Context, agent: Agent) -> tuple[str, ...]:
     """The stable part of every question of this agent, the most widely shared first; cached at the end of the last."""
     return context.prefix_documents(agent)
+
+
+def read_hash(context: Context, agent: Agent, purpose: Purpose) -> str:
+    """What stands in a question's key for the texts that are read.
+
+    A replay compares two whole context versions: what one agent says goes into the next one's question, so a reply of
+    one arm is none of the other, even where they share this agent's files.
+    """
+    return context.version if purpose == "replay" else context.agent_hash(agent)
 
 
 def neutralise(text: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from agents.answer import Failed, InvalidAnswer, answered, closed_object, parse
 from agents.evidence import verify
 from agents.observation import TRIAGE_CODES, Code, Observation
-from agents.prompt import fenced, system_blocks, visible
+from agents.prompt import fenced, read_hash, system_blocks, visible
 from agents.question import Ask, NonceFor, Purpose, Question, Turn
 from agents.triage import INTAKE_FIELDS, Triage
 from agents.verdict import Evidence, Finding, Result
@@ -113,7 +113,7 @@ def question(  # noqa: PLR0913  what is asked has these parts
         purpose=purpose,
         repetition=repetition,
         revision_hash=revision.hash,
-        agent_hash=context.agent_hash("qc"),
+        agent_hash=read_hash(context, "qc", purpose),
         model=model,
         schema=schema(context, reverse=purpose in CRITERIA_IN_REVERSE),
         system=(*system_blocks(context, "qc"), ANSWER_FORM),

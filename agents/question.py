@@ -14,7 +14,7 @@ Purpose = Literal[
     "review", "repair",  # one finished or opened ticket
     "second", "second_repair",  # the same ticket again, where the first run alone should not decide
     "replay", "replay_repair",  # a ticket under a proposed context, beside the one in force
-    "proposal", "proposal_repair", "opening", "opening_repair",  # of the chief of staff: on a pattern, for a report
+    "propose", "propose_repair", "opening", "opening_repair",  # of the chief of staff: on a pattern, for a report
 ]  # fmt: skip
 Outcome = Literal["answered", "truncated", "refused", "context_exceeded", "unusable"]
 

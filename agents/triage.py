@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from agents.answer import Failed, InvalidAnswer, answered, closed_object, parse
 from agents.evidence import verify
 from agents.observation import Observation
-from agents.prompt import fenced, system_blocks, visible
+from agents.prompt import fenced, read_hash, system_blocks, visible
 from agents.question import Ask, NonceFor, Purpose, Question, Turn
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def question(  # noqa: PLR0913  what is asked has these parts
         purpose=purpose,
         repetition=repetition,
         revision_hash=revision.intake_hash,
-        agent_hash=context.agent_hash("triage"),
+        agent_hash=read_hash(context, "triage", purpose),
         model=model,
         schema=form,
         system=(*system_blocks(context, "triage"), ANSWER_FORM),

@@ -14,6 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 from agents.answer import Failed
 from agents.judge import ENGINE_VERSION, Judgement
 from app import documents, tables
+from app.clock import now
+from app.patterns import Fingerprint, notice
+from app.runs import for_its_own_sake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,6 +100,7 @@ def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401 
         run.revision_id == case.revision_id,
         run.context_version == case.context.version,
         run.model == panel,
+        for_its_own_sake(),
     )
     unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
     if session.scalar(select(unpriced)):
@@ -167,12 +171,6 @@ def _record_escalations(
         session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())
 
 
-def _record_observations(session: Session, case: Case, observations: Iterable[Observation]) -> None:
-    """Imported history makes none: what failed there is not a failure of this week."""
-    if case.live:
-        observe(session, observations, revision_id=case.revision_id, context_version=case.context.version)
-
-
 def observe(
     session: Session,
     seen: Iterable[Observation],
@@ -181,17 +179,31 @@ def observe(
     context_version: str,
     label_id: int | None = None,
 ) -> None:
-    """The failures are logged, each once. One that came with a label counts only while that label stands."""
-    for failure in seen:
-        row = {
-            "observer": failure.observer,
-            "agent": failure.agent,
-            "code": failure.code,
-            "subject": failure.subject,
-            "direction": failure.direction,
-            "revision_id": revision_id,
-            "context_version": context_version,
-            "label_id": label_id,
-            "evidence": [documents.evidence_document(evidence) for evidence in failure.evidence],
-        }
-        session.execute(insert(tables.Observation).values(**row).on_conflict_do_nothing())
+    """One row for each failure, and the patterns that they complete are open. Imported history must not get here."""
+    new = [
+        Fingerprint(one.agent, one.code, one.subject, one.direction)
+        for one in seen
+        if _inserted(session, one, revision_id=revision_id, context_version=context_version, label_id=label_id)
+    ]
+    notice(session, new, now=now())
+
+
+def _inserted(session: Session, seen: Observation, **pinned: Any) -> bool:  # noqa: ANN401  columns
+    """False where this failure is on record already."""
+    row = {
+        "observer": seen.observer,
+        "agent": seen.agent,
+        "code": seen.code,
+        "subject": seen.subject,
+        "direction": seen.direction,
+        "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
+        **pinned,
+    }
+    added = insert(tables.Observation).values(**row).on_conflict_do_nothing().returning(tables.Observation.id)
+    return session.scalar(added) is not None
+
+
+def _record_observations(session: Session, case: Case, observations: Iterable[Observation]) -> None:
+    """Imported history makes none: what failed there is not a failure of this week."""
+    if case.live:
+        observe(session, observations, revision_id=case.revision_id, context_version=case.context.version)

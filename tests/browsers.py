@@ -24,10 +24,16 @@ def browser(app: ASGIApp) -> TestClient:
     return TestClient(app, base_url=HERE, headers={"Accept": "text/html"}, follow_redirects=False)
 
 
-def signed_in(app: ASGIApp, session: Session, user: User) -> TestClient:
-    """A browser that this user has signed in with. Whatever it posts carries the token that forms carry."""
+def new_cookie(session: Session, user: User) -> str:
+    """The cookie's value of a browser that this user has just signed in with."""
     token = sign_ins.begin(session, user.id, now=clock.now())
     session.commit()
+    return token
+
+
+def signed_in(app: ASGIApp, session: Session, user: User) -> TestClient:
+    """A browser that this user has signed in with. Whatever it posts carries the token that forms carry."""
+    token = new_cookie(session, user)
     client = browser(app)
     client.cookies.set(COOKIE, token, domain="127.0.0.1")
     client.headers[CSRF_HEADER] = sign_ins.csrf(token)

@@ -290,7 +290,7 @@ def test_agreement_counts_blind_labels_only_and_apart_what_is_no_error(
     session.commit()
     rows = _page(pages, "/audit").one("table", cls="figures").one("tbody").all("tr")
     assert [[cell.words for cell in row.all("td")] for row in rows] == [
-        ["claude-haiku-5-5", "10", "8", "80 %", "1", "1"],
+        ["claude-haiku-5-5", "10", "8", "80 %", "49 % to 94 %", "1", "1"],
         ["tiny demonstration", "1", "0", "too few to say", "0", "0"],
     ]
 

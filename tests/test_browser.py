@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import sync_playwright
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from app import clock, sign_ins
+from app import clock, links
+from app.audit import Actor
 from app.db import transaction
-from app.tables import Revision, Ticket, User
+from app.tables import BlindCheck, Label, Pattern, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
-from tests.browsers import COOKIE
-from tests.factories import make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
+from tests.browsers import COOKIE, new_cookie
+from tests.factories import PASSWORD, make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
 from tests.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Page, Request
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
@@ -68,15 +69,25 @@ def address(engine: Engine, session: Session, vault: Vault, settings: Settings) 
         yield url
 
 
+def _sign_in(context: BrowserContext, session: Session, *, address: str, role: str = "lead") -> None:
+    user = session.scalars(select(User).where(User.email == f"{role}@example.com")).one()
+    context.add_cookies([{"name": COOKIE, "value": new_cookie(session, user), "url": address}])
+
+
 class Watched:
     """A tab whose every complaint counts."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.page: Page = context.new_page()
         self.complaints: list[str] = []
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfailed", self._failed)
+
+    def _said(self, said: ConsoleMessage) -> None:
+        """A form that is answered with what is wrong in it, as it should be, is an error to the browser."""
+        if said.type == "error" and "422 (Unprocessable" not in said.text:
+            self.complaints.append(said.text)
 
     def _failed(self, request: Request) -> None:
         """A search that the next letter overtakes is given up, as it should be."""
@@ -88,10 +99,7 @@ class Watched:
 def tab(chromium: Browser, address: str, session: Session) -> Iterator[Watched]:
     """One that a lead has signed in with."""
     context = chromium.new_context(base_url=address, viewport={"width": 1440, "height": 900})
-    user = session.scalars(select(User).where(User.email == "lead@example.com")).one()
-    token = sign_ins.begin(session, user.id, now=clock.now())
-    session.commit()
-    context.add_cookies([{"name": COOKIE, "value": token, "url": address}])
+    _sign_in(context, session, address=address)
     watched = Watched(context)
     yield watched
     context.close()
@@ -115,7 +123,20 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     told = session.scalars(select(Ticket).where(Ticket.external_id.in_(TELLING)))
     tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
     context = f"/context/{shipped_context().version}"
-    return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *tickets]
+    patterns = ["/agents", "/patterns", *(f"/patterns/{key}" for key in session.scalars(select(Pattern.id)))]
+    people = ["/account", "/settings", f"/welcome/{_link(session)}"]
+    checks = [f"/audit/{check.id}" for check in session.scalars(select(BlindCheck))]
+    decided = ["/?verdict=all", "/?verdict=decided", "/?claimed=mine", "/audit", *checks]
+    plain = ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone"]
+    return [*plain, *decided, *people, *patterns, *tickets]
+
+
+def _link(session: Session) -> str:
+    """For somebody whose name has no end, and stands on the settings page meanwhile."""
+    long = f"{'x' * 200}@example.com"
+    token = links.invite(session, email=long, role="lead", actor=Actor(long), now=clock.now())
+    session.commit()
+    return token
 
 
 def _ticket(session: Session, name: str) -> Ticket:
@@ -128,6 +149,7 @@ def test_axe_finds_nothing_on_any_page(chromium: Browser, address: str, session:
     make_model_state(session, state="downloading", model="tiny", demonstration=True, progress=0.3)
     session.commit()
     context = chromium.new_context(base_url=address, viewport={"width": 1024, "height": 900}, color_scheme=theme)
+    _sign_in(context, session, address=address, role="admin")
     page = context.new_page()
     for path in _addresses(session, hostile):
         page.goto(path)
@@ -144,6 +166,7 @@ def test_axe_finds_nothing_on_any_page(chromium: Browser, address: str, session:
 def test_nothing_is_wider_than_the_screen(chromium: Browser, address: str, session: Session, width: int) -> None:
     hostile = _hostile(session)
     context = chromium.new_context(base_url=address, viewport={"width": width, "height": 800})
+    _sign_in(context, session, address=address, role="admin")
     page = context.new_page()
     for path in _addresses(session, hostile):
         page.goto(path)
@@ -235,7 +258,37 @@ def test_the_keyboard_walks_the_findings_and_enter_shows_the_line(tab: Watched, 
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.id") == "f-secrets_in_ticket"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#L9")
+    page.wait_for_url(re.compile("#L9$"))
+
+
+def test_c_confirms_on_the_second_press_and_o_opens_the_form(tab: Watched, session: Session) -> None:
+    page = tab.page
+    ticket = _ticket(session, "INC-2053")
+    page.goto(f"/tickets/{ticket.id}")
+    page.keyboard.press("c")
+    assert page.evaluate("document.activeElement.textContent") == "Confirm fail"
+    assert session.scalars(select(Label).where(Label.revision_id == ticket.revision_id)).all() == []
+    page.keyboard.press("c")
+    page.wait_for_url(re.compile("#decision"))
+    assert "confirmed the verdict" in (page.locator("#decision .said").text_content() or "")
+    page.keyboard.press("o")
+    assert page.evaluate("document.activeElement.name") == "outcome"
+    page.get_by_label("Work performed", exact=True).select_option("met")
+    page.get_by_role("button", name="Save decision").click()
+    assert "Choose why the machine is overruled" in (page.locator("#error-reason").text_content() or "")
+    assert page.get_by_label("Work performed", exact=True).input_value() == "met"
+
+
+def test_the_number_of_the_header_moves_with_the_list(tab: Watched, session: Session) -> None:
+    page = tab.page
+    page.goto("/")
+    before = int((page.locator("#need").text_content() or "").split()[0])
+    ticket = _ticket(session, "INC-2053")
+    session.execute(update(Ticket).where(Ticket.id == ticket.id).values(decision="fail"))
+    session.commit()
+    page.get_by_label("Source").select_option("samples")
+    page.wait_for_url(re.compile("source=samples"))
+    page.get_by_text(f"{before - 1} need a decision").wait_for(timeout=3_000)
 
 
 def test_a_replay_from_the_page_is_accepted(tab: Watched) -> None:
@@ -252,7 +305,7 @@ def test_the_banner_and_the_list_move_by_themselves_and_then_rest(
     page = tab.page
     make_model_state(session, state="loading", model="tiny", demonstration=True)
     session.commit()
-    page.goto("/")
+    page.goto("/?verdict=all")
     waiting = page.locator("tr", has_text="Shared mailbox")
     assert "Waiting" in (waiting.text_content() or "")
     page.locator("a.subject").nth(2).focus()
@@ -285,7 +338,11 @@ def test_an_open_fold_stays_open_while_the_page_fills_in(tab: Watched, session: 
 def test_everything_works_without_script(chromium: Browser, address: str) -> None:
     context = chromium.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()
-    page.goto("/")
+    page.goto("/?verdict=")
+    page.get_by_label("E-mail").fill("lead@example.com")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    assert page.url == f"{address}/?verdict="
     page.get_by_label("Search").fill("visio")
     page.get_by_role("button", name="Filter").click()
     assert page.locator("a.subject").count() == 1
@@ -294,4 +351,6 @@ def test_everything_works_without_script(chromium: Browser, address: str) -> Non
     page.goto("/operations")
     page.get_by_role("button", name="Replay all").click()
     assert "being read again" in (page.locator(".flash").text_content() or "")
+    page.get_by_role("button", name="Sign out").click()
+    assert page.url == f"{address}/sign-in"
     context.close()

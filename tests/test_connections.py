@@ -18,7 +18,7 @@ from app.intake.connections import Wanted
 from app.intake.example import Sender, shell
 from app.intake.signatures import Options, Scheme
 from app.settings import Settings
-from app.tables import Connection, Delivery
+from app.tables import AuditEvent, Connection, Delivery
 from app.vault import Vault
 from app.web.app import create_app
 from tests.factories import make_delivery, make_ticket
@@ -122,6 +122,24 @@ def test_another_scheme_gets_another_secret(session: Session, vault: Vault) -> N
     kept = connections.replace(session, vault, Wanted("desk", "hmac", options={"header": "X-Signature"}))
     assert kept.made_secret not in {None, SECRET}
     assert kept.connection.options == {"header": "X-Signature"}
+
+
+def test_each_change_is_an_event_that_tells_no_secret(session: Session, vault: Vault) -> None:
+    made = connections.add(session, vault, wanted()).made_secret
+    connections.replace(session, vault, Wanted("desk", field_map=MAP))
+    connections.replace(session, vault, Wanted("desk", secret=SECRET))
+    with pytest.raises(ConnectionRefused):
+        connections.replace(session, vault, Wanted("desk", secret="short"))
+    told = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
+    assert {(event.actor, event.subject) for event in told} == {("command line", "connection:desk")}
+    was = {"scheme": "header", "options": {"header": "X-Token"}, "field_map": None, "declared": None}
+    assert [(event.action, event.before, event.after) for event in told] == [
+        ("connection.added", None, {**was, "secret": "a new one"}),
+        ("connection.changed", was, {**was, "field_map": MAP}),
+        ("connection.changed", {**was, "field_map": MAP}, {**was, "field_map": MAP, "secret": "a new one"}),
+    ]
+    assert made is not None
+    assert not [event for event in told if SECRET in str(event.after) or made in str(event.after)]
 
 
 def test_replacing_what_is_not_there(session: Session, vault: Vault) -> None:

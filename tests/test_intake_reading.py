@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from app import clock
+from app.audit import Actor
 from app.db import transaction
 from app.deps import Deps
 from app.intake import connections
@@ -21,7 +22,7 @@ from app.intake.connections import Wanted
 from app.intake.reading import give_up, read_delivery, replay
 from app.intake.receiving import receive
 from app.intake.signatures import Incoming
-from app.tables import Connection, Delivery, Revision, Ticket
+from app.tables import AuditEvent, Connection, Delivery, Revision, Ticket
 from app.vault import Vault
 
 if TYPE_CHECKING:
@@ -188,8 +189,11 @@ def test_replay_takes_only_what_is_parked_and_still_has_its_body(session: Sessio
     session.commit()
     work_off(session)
     with transaction(deps.engine) as own:
-        assert replay(own) == 1
+        assert replay(own, actor=Actor("lee@example.com")) == 1
         assert replay(own) == 0
+    event = session.scalars(select(AuditEvent).where(AuditEvent.action == "deliveries.replayed")).one()
+    assert event.actor == "lee@example.com"
+    assert event.after == {"number": 1, "first": parked, "last": parked}
     assert [state(session, number)[0] for number in (parked, gone, read)] == ["received", "parked", "read"]
 
 

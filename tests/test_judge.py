@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from agents import qc
+from agents.context import parse
 from agents.gateway import CallFailed
 from agents.judge import Judgement, Panel, judge
 from agents.ticket import OPTIONAL_FIELDS
 from tests.cast import MODEL, TRIAGED, Model, judged, nonce_for, reply, revision, said, shipped_context
 
 if TYPE_CHECKING:
-    from agents.question import Outcome, Question
+    from agents.question import Outcome, Purpose, Question
     from agents.ticket import Revision
     from agents.verdict import Finding
 
@@ -317,6 +319,19 @@ def test_a_replay_repairs_and_keeps_the_triage_it_was_given() -> None:
         ("qc", "replay", 3),
         ("qc", "replay_repair", 3),
     ]
+
+
+def test_two_arms_of_a_replay_share_no_reply_even_where_an_agent_reads_the_same() -> None:
+    purposes: tuple[Purpose, ...] = ("review", "replay")
+    other = {**shipped_context().files, "triage.md": shipped_context().files["triage.md"] + "\nAsk briefly.\n"}
+    asked = [
+        qc.question(revision(), context, model=MODEL, nonce_for=nonce_for, triage=None, purpose=purpose)
+        for context in (shipped_context(), parse(other))
+        for purpose in purposes
+    ]
+    live, replayed, live_after, replayed_after = asked
+    assert live.key == live_after.key
+    assert replayed.key != replayed_after.key
 
 
 def _questions(model: Model, purpose: Literal["review", "replay"], repetition: int) -> list[Question]:

@@ -117,13 +117,27 @@ def test_a_lead_overrules_findings_and_the_page_tells_the_story(
     assert newest.startswith(f"Fail 71 {other_lead.name} confirmed")
     assert earlier.startswith(f"Pass 100 superseded {lead.name} overruled")
     assert len(_labels(session)) == 2
+    assert "What went wrong" not in _page(pages, ticket).words, "the finding that was overruled stands again"
+
+
+def test_what_a_lead_overruled_is_told_of_the_agent(pages: TestClient, session: Session) -> None:
+    ticket, _ = _judged(session)
+    _overrule(pages, ticket, **{"finding.root_cause": "met"}, **WHY)
+    make_revision(session, ticket, text=office_ticket(external_id=ticket.external_id, subject="Again"))
+    session.commit()
+    page = _page(pages, ticket, f"?revision={_labels(session)[0].revision_id}")
+    assert "Quality control was overruled: Root cause, too strict seen by a lead, just now" in page.words
+    assert "decided: pass" in page.one("nav", cls="history").words
 
 
 def test_an_escalated_ticket_is_decided_without_a_reason(pages: TestClient, session: Session) -> None:
     ticket, _ = _judged(session, "escalate")
     card = _card(pages, ticket)
     assert card.all("button", cls="primary") == []
-    assert "open" in card.one("details", id="overrule").attributes
+    quick = card.one("form", cls="actions")
+    assert [button.words for button in quick.all("button", name="outcome")] == ["Pass", "Fail", "Cannot tell"]
+    answer = pages.post(quick.attributes["action"], data=_sent(quick, outcome="pass"))
+    assert answer.status_code == 303
     assert _overrule(pages, ticket, outcome="cannot_tell").status_code == 303
     assert "Cannot tell" in _card(pages, ticket).words
     row = read(pages.get("/?verdict=decided").text).one("table").one("tbody")

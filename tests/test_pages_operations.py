@@ -134,6 +134,18 @@ def test_all_are_replayed_at_once_and_a_second_click_finds_none(pages: TestClien
     assert "Nothing was left to replay." in _page(pages, "/operations?replayed=0").one("p", cls="flash").words
 
 
+def test_a_viewer_sees_what_is_stuck_and_has_no_button(viewer_pages: TestClient, session: Session) -> None:
+    delivery = make_delivery(session, connection=make_connection(session), state="parked", reason="unreadable")
+    session.commit()
+    section = _section(_page(viewer_pages), "parked")
+    assert "unreadable" in section.words
+    assert "A lead can replay them" in section.words
+    assert section.all("form") == []
+    assert viewer_pages.post("/operations/replay").status_code == 403
+    session.refresh(delivery)
+    assert delivery.state == "parked"
+
+
 def test_a_long_list_says_how_long(pages: TestClient, session: Session) -> None:
     connection = make_connection(session)
     for _ in range(1_002):

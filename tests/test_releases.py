@@ -15,7 +15,7 @@ from app.commands.context import context_app
 from app.db import transaction
 from app.errors import NotFound
 from app.releases import ensure_released, in_force, load, release
-from app.tables import ContextVersion, Release
+from app.tables import AuditEvent, ContextVersion, Release
 from tests.cast import REPOSITORY, shipped_context
 
 if TYPE_CHECKING:
@@ -186,6 +186,12 @@ def test_the_command_names_old_and_new_version_and_what_changed(command: Path, s
         [f"in force now: {second}", f"before:       {first}", "  known_patterns.md: +1 -0 lines"],
     )
     assert released(session) == [(first, "first of all"), (second, "a blank line")]
+    told = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
+    assert {(event.actor, event.action) for event in told} == {("command line", "context.released")}
+    assert [(event.subject, event.before, event.note) for event in told] == [
+        (f"context:{first}", None, "first of all"),
+        (f"context:{second}", {"version": first}, "a blank line"),
+    ]
 
 
 def test_the_command_releases_another_folder(command: Path, session: Session, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from app import documents, retention, tables
+from app import documents, retention, sign_ins, tables
 from app.clock import now
 from app.deps import Deps
 from app.queue import enqueue
@@ -21,6 +21,7 @@ from tests.factories import (
     make_run,
     make_ticket,
     make_triage,
+    make_user,
     make_verdict,
     office_ticket,
 )
@@ -54,6 +55,25 @@ def test_deliveries_lose_their_body_and_stay_counted(engine: Engine, session: Se
     session.refresh(young)
     assert (old.body, old.state, old.reason) == (None, "parked", "no subject")
     assert young.body is not None
+
+
+def test_who_was_signed_in_and_old_links_and_old_failures_go(engine: Engine, session: Session) -> None:
+    user = make_user(session)
+    hours = timedelta(hours=1)
+    for seen, created in ((12 * hours, 12 * hours), (hours, 14 * 24 * hours), (11 * hours, 13 * 24 * hours)):
+        token = sign_ins.begin(session, user.id, now=MOMENT - created)
+        sign_in = session.get_one(tables.SignIn, sign_ins.hashed(token))
+        sign_in.seen_at = MOMENT - seen
+    for number, (expires, used) in enumerate([(31, None), (29, None), (40, 31), (-5, 31), (-5, 29), (-5, None)]):
+        used_at = None if used is None else ago(used)
+        values = {"email": "x@example.com", "role": "lead", "actor": "x", "expires_at": ago(expires)}
+        session.add(tables.Invitation(token_hash=bytes([number]), used_at=used_at, **values))
+    session.add_all([tables.FailedSignIn(key=b"x", at=ago(days)) for days in (1.1, 0.9)])
+    session.commit()
+    gone = removed(engine)
+    assert (gone.sign_ins, gone.links, gone.failures) == (2, 3, 1)
+    kept = session.scalars(select(tables.Invitation.token_hash).order_by(tables.Invitation.token_hash)).all()
+    assert kept == [bytes([1]), bytes([4]), bytes([5])]
 
 
 def test_replies_go_and_what_they_cost_stays(engine: Engine, session: Session) -> None:

@@ -30,15 +30,15 @@ def _machine(outcome: Outcome, **results: Result) -> Machine:
     return Machine(
         outcome,
         [
-            finding("cause", found["cause"]),  # type: ignore[arg-type]
-            finding("work", found["work"], quoted=(9, 0, "done")),  # type: ignore[arg-type]
-            finding("note", found["note"], kind="checked"),  # type: ignore[arg-type]
+            finding("cause", found["cause"]),
+            finding("work", found["work"], quoted=(9, 0, "done")),
+            finding("note", found["note"], kind="checked"),
         ],
     )
 
 
 def _weigh(machine: Machine, outcome: Any, *, blind: bool = False, **values: Any) -> Weighed | Problem:  # noqa: ANN401  bad ones too
-    findings = {name: values.pop(name) for name in ("cause", "work", "note_", "gone") if name in values}
+    findings: dict[str, str] = {name: values.pop(name) for name in ("cause", "work", "gone") if name in values}
     return weigh(Decision(1, outcome, findings, blind=blind, **values), machine, RUBRIC, blind=blind)
 
 

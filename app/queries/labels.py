@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import aliased
 
+from agents.agreement import raw_agreement
 from app import blind
 from app.errors import NotFound
 from app.tables import BlindCheck, Finding, Label, LabelFinding, Revision, Ticket, User, Verdict
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from agents.agreement import Agreement
+
 MOST_LABELS = 50
 MOST_CHECKS = 20
-FEWEST = 10  # labels, below which a share says nothing
 
 
 class Answer(NamedTuple):
@@ -82,19 +84,13 @@ class Progress(NamedTuple):
 
 
 class AgreementRow(NamedTuple):
-    """Blind labels about the verdicts of one panel. `n` of them and of the verdicts both say pass or fail."""
+    """Blind labels about the verdicts of one panel; only where both say pass or fail can they agree."""
 
     panel: str
     demonstration: bool
-    n: int
-    agreed: int
+    both: Agreement
     handed_over: int
     cannot_tell: int
-
-    @property
-    def share(self) -> float | None:
-        """None where there are too few to say."""
-        return self.agreed / self.n if self.n >= FEWEST else None
 
 
 def history(session: Session, ticket_id: int) -> tuple[LabelRow, ...]:
@@ -231,8 +227,8 @@ def agreement(session: Session) -> tuple[AgreementRow, ...]:
         select(
             Verdict.panel,
             Verdict.demonstration,
-            n,
-            func.count().filter(both, Label.outcome == Verdict.outcome),
+            n.label("n"),
+            func.count().filter(both, Label.outcome == Verdict.outcome).label("agreed"),
             func.count().filter(handed_over),
             func.count().filter(and_(unsure, ~handed_over)),
         )
@@ -241,7 +237,7 @@ def agreement(session: Session) -> tuple[AgreementRow, ...]:
         .group_by(Verdict.panel, Verdict.demonstration)
         .order_by(n.desc(), Verdict.panel)
     )
-    return tuple(AgreementRow(*row) for row in rows)
+    return tuple(AgreementRow(*row[:2], raw_agreement(row.agreed, row.n), *row[4:]) for row in rows)
 
 
 def context_of(session: Session, verdict_id: int) -> str:

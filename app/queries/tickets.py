@@ -49,7 +49,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Filters:
     """What the address of the queue page says; an empty text filters nothing."""
 
-    verdict: str = ""  # a name of STATES, or ALL; empty: what needs a decision
+    verdict: str = ""  # a name of STATES, or ALL; empty: what needs a decision, or where one searches, ALL
     criterion: str = ""  # not met in the current verdict
     queue: str = ""
     source: str = ""  # a connection's name
@@ -64,11 +64,16 @@ class Filters:
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
     @property
+    def shown(self) -> str:
+        """What `verdict` comes to: whoever searches looks for a ticket, wherever it stands."""
+        return self.verdict or (ALL if self.q else "")
+
+    @property
     def urgencies(self) -> tuple[int, ...]:
         """Of the states that are shown, the most urgent first."""
-        if not self.verdict:
+        if not self.shown:
             return tuple(STATES[name] for name in NEED_DECISION)
-        return _named({**{name: (urgency,) for name, urgency in STATES.items()}, ALL: (*_NAMES,)}, self.verdict)
+        return _named({**{name: (urgency,) for name, urgency in STATES.items()}, ALL: (*_NAMES,)}, self.shown)
 
 
 class Cursor(NamedTuple):

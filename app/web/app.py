@@ -19,12 +19,15 @@ from app.web.auth import sign_in_address
 from app.web.guard import SAFE_METHODS
 from app.web.pages import (
     account,
+    agents,
     audit,
     banner,
     context,
     deciding,
     health,
     operations,
+    patterns,
+    proposals,
     queue,
     settings,
     sign_in,
@@ -55,6 +58,9 @@ PAGES = (
     audit,
     operations,
     context,
+    agents,
+    patterns,
+    proposals,
     settings,
 )
 

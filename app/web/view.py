@@ -27,7 +27,7 @@ from app.web import auth, words
 from app.web.guard import SAFE_METHODS, guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from app.settings import Settings
     from app.sign_ins import Person, Role
@@ -73,8 +73,13 @@ class Templates:
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
-def _markdown(text: str) -> Markup:
-    return Markup(_MARKDOWN.render(text))  # noqa: S704  the renderer escapes, and refuses javascript: links
+def _markdown(text: str, deeper: int = 0) -> Markup:
+    """`deeper` is how many levels its headings go down, where it stands under headings of ours."""
+    tokens = _MARKDOWN.parse(text)
+    for token in tokens:
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = f"h{min(int(token.tag[1]) + deeper, 6)}"
+    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704  it escapes, no javascript: links
 
 
 @cache
@@ -135,9 +140,13 @@ def _session(request: Request) -> Iterator[Session]:
 
 
 # Waits for nothing where the page's function has fields of its own: then the form has been read already.
-async def _form(request: Request) -> FormData:
+async def _form(request: Request) -> AsyncIterator[FormData]:
     """What a form sent; read on the event loop, so that a slow sender holds no thread and no transaction."""
-    return FormData() if request.method in SAFE_METHODS else await request.form()
+    if request.method in SAFE_METHODS:
+        yield FormData()
+        return
+    async with request.form() as form:  # its files end with the request
+        yield form
 
 
 Transaction = Annotated[Session, Depends(_session, scope="function")]
@@ -151,7 +160,7 @@ def _least(role: Role) -> Callable[..., View]:
     def view(
         request: Request,
         guarded: Annotated[None, Depends(guard)],  # noqa: ARG001  raises
-        form: Annotated[FormData, Depends(_form)],
+        form: Annotated[FormData, Depends(_form, scope="function")],
         session: Transaction,
     ) -> View:
         now = clock.now()

@@ -82,6 +82,7 @@ def _list(view: View, filters: Filters, *, after: str, context: Context | None) 
         "after": after,
         "counts": counts,
         "need": need,
+        "in_place": view.in_place,
         "found": None if plain else tickets.count(view.session, filters, now=view.now, me=me),
         "most": tickets.MOST_COUNTED,
         "rules": {rule.id: rule.title for rule in context.rules} if context else {},

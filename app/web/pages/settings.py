@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Form, Path
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -14,9 +14,13 @@ from app.sign_ins import ROLES
 from app.web.guard import guard
 from app.web.view import BEYOND, View, ViewedByAdmin
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 router = APIRouter(dependencies=[Depends(guard)])
 
 Text = Annotated[str, Form()]
+PAGES = {"ticket": "/tickets/", "context": "/context/", "pattern": "/patterns/", "proposal": "/proposals/"}
 UserId = Annotated[int, Path(ge=1, lt=BEYOND)]
 
 
@@ -89,7 +93,7 @@ def _page(  # noqa: PLR0913  what the form held
     return view.page(
         "settings.html",
         people=listed,
-        names={f"user:{one.id}": one.email for one in listed},
+        about=lambda subject: _about(subject, {str(one.id): one.email for one in listed}),
         links=queries.links(session, now=view.now),
         events=events[: queries.EVENTS],
         older=len(events) > queries.EVENTS,
@@ -100,6 +104,23 @@ def _page(  # noqa: PLR0913  what the form held
         link_for=link_for,
         given={"email": email, "role": role, "name": name},
     )
+
+
+class _About(NamedTuple):
+    """What an event was about: in words, and where it can be seen."""
+
+    words: str
+    address: str = ""
+
+
+def _about(subject: str, emails: Mapping[str, str]) -> _About:
+    kind, _, name = subject.partition(":")
+    if kind == "user":
+        return _About(emails.get(name, f"account {name}"))
+    if kind == "invitation":
+        return _About(name)
+    words = f"{kind} {name[:12]}".strip()
+    return _About(words, f"{PAGES[kind]}{name}") if kind in PAGES else _About(f"{kind} {name}".strip())
 
 
 def _address(view: View, token: str) -> str:
