@@ -60,7 +60,9 @@ class Visitor:
         return self.page.words
 
     def _arrived(self, answer: httpx2.Response) -> Element:
-        assert answer.status_code < 400, f"{answer.request.method} {answer.url.path}: {answer.status_code} {answer.text}"
+        assert answer.status_code < 400, (
+            f"{answer.request.method} {answer.url.path}: {answer.status_code} {answer.text}"
+        )
         self.path = answer.url.path
         self.page = read(answer.text)
         return self.page
