@@ -16,6 +16,7 @@ from agents.judge import ENGINE_VERSION, Judgement
 from app import documents, tables
 from app.clock import now
 from app.patterns import Fingerprint, notice
+from app.runs import for_its_own_sake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,6 +100,7 @@ def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401 
         run.revision_id == case.revision_id,
         run.context_version == case.context.version,
         run.model == panel,
+        for_its_own_sake(),
     )
     unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
     if session.scalar(select(unpriced)):

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import and_, case, func, or_, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
+from agents.context import READ_BY
 from agents.prompt import visible
 from app import audit, clock
 from app.db import transaction
@@ -261,9 +262,9 @@ def _uncalled(now: datetime) -> Select[int]:
         PatternEvent.kind.in_(("called", "no_answer")),
         PatternEvent.recorded_at > now - CALL_AGAIN,
     )
-    return (
-        select(Pattern.id).where(Pattern.state == "open", ~called.exists(), ~_has_open_proposal()).order_by(Pattern.id)
-    )
+    # Of an agent without files, itself for one, it says once that it can propose nothing.
+    idle = and_(Pattern.state == "open", Pattern.agent.in_(READ_BY), ~called.exists(), ~_has_open_proposal())
+    return select(Pattern.id).where(idle).order_by(Pattern.id)
 
 
 def _locked(session: Session, pattern_id: int) -> Pattern:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "procrastinate"  # out of the way of our own tables
 
-TaskName = Literal["intake", "triage", "review", "resume", "retention", "patterns", "propose"]
+TaskName = Literal["intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay"]
 
 
 Lane = Literal["short", "model"]
@@ -42,6 +42,7 @@ TASKS: Mapping[TaskName, Task] = {
     "triage": Task(frozenset({"revision_id"}), "model", priority=1),
     "review": Task(frozenset({"revision_id"}), "model"),
     "propose": Task(frozenset({"pattern_id"}), "model"),
+    "replay": Task(frozenset({"replay_id"}), "model"),
 }
 
 # Not procrastinate's own `defer`: where a job waits already it raises from a unique violation, which would end the

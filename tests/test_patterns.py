@@ -260,6 +260,16 @@ def test_it_is_called_again_after_a_day_unless_a_proposal_waits(session: Session
     assert calls(session) == [f"propose:{pattern_id}"]
 
 
+def test_about_itself_the_chief_of_staff_is_called_once(session: Session) -> None:
+    for requester in ("Ana", "Ben", "Cy"):
+        seen(session, NOON, requester=requester, agent="chief_of_staff", code="refusal", subject="")
+    swept(session)
+    assert calls(session) == [f"propose:{only(session).id}"]
+    session.execute(text("delete from procrastinate.procrastinate_jobs"))
+    assert swept(session, NOON + DAY) == OPENED
+    assert calls(session) == []
+
+
 def test_an_older_spell_lends_it_no_requesters(session: Session) -> None:
     seen(session, NOON, NOON, requester="Ben")
     seen(session, NOON)

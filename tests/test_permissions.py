@@ -26,6 +26,7 @@ from tests.factories import (
     make_ticket,
     make_user,
 )
+from tests.proposing import make_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,17 @@ LEAST: dict[str, Role | None] = {
     "POST /audit": "lead",
     "GET /audit/{check_id}": "lead",
     "POST /audit/{check_id}": "lead",
+    "GET /context": "viewer",
+    "GET /context/diff": "viewer",
     "GET /context/{version}": "viewer",
+    "GET /context/{a}/diff/{b}": "viewer",
+    "POST /context/rollback": "lead",
+    "GET /proposals": "viewer",
+    "GET /proposals/{proposal_id}": "viewer",
+    "POST /proposals/{proposal_id}/approve": "lead",
+    "POST /proposals/{proposal_id}/reject": "lead",
+    "POST /proposals/{proposal_id}/revise": "lead",
+    "POST /proposals/{proposal_id}/retry": "lead",
     "GET /agents": "viewer",
     "GET /patterns": "viewer",
     "GET /patterns/{pattern_id}": "viewer",
@@ -80,6 +91,7 @@ LEAST: dict[str, Role | None] = {
 }
 # What forms send; a route without an entry sends nothing.
 FORMS = {
+    "POST /proposals/{proposal_id}/reject": {"draft": "1", "reason": "It hides the gap."},
     "POST /patterns/{pattern_id}/mute": {"note": "A fault of the form."},
     "POST /settings/people": {"email": "new@example.com", "role": "lead"},
     "POST /settings/people/{user_id}/role": {"role": "admin"},
@@ -123,9 +135,12 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "token": links.invite(session, email="x@example.com", role="admin", actor=COMMAND_LINE, now=clock.now()),
         "ticket_id": make_ticket(session).id,
         "version": make_context(session).version,
+        "a": make_context(session).version,
+        "b": make_context(session).version,
         "pattern_id": make_pattern(session).id,
         "user_id": lead.id,
         "check_id": make_blind_check(session, lead).id,
+        "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }
     make_user(session, role="admin")
     session.commit()

@@ -11,6 +11,7 @@ from sqlalchemy import and_, false, func, or_, select, true
 from app import documents
 from app.errors import NotFound
 from app.local_model import PREFIX as LOCAL
+from app.runs import for_its_own_sake
 from app.tables import (
     Connection,
     Escalation,
@@ -265,7 +266,7 @@ def findings(session: Session, verdict_id: int) -> tuple[FindingValue, ...]:
 
 
 def runs(session: Session, ticket_id: int) -> tuple[RunRow, ...]:
-    """The model calls about any state of a ticket, oldest first; the newest where there are too many."""
+    """The model calls that judged any state of a ticket, oldest first; the newest where there are too many."""
     states = select(RevisionTable.id).where(RevisionTable.ticket_id == ticket_id)
     rows = session.execute(
         select(
@@ -287,7 +288,7 @@ def runs(session: Session, ticket_id: int) -> tuple[RunRow, ...]:
             Run.latency_ms,
             Run.recorded_at,
         )
-        .where(Run.revision_id.in_(states))
+        .where(Run.revision_id.in_(states), for_its_own_sake())
         .order_by(Run.id.desc())
         .limit(MOST_RUNS)
     ).mappings()

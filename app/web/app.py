@@ -27,6 +27,7 @@ from app.web.pages import (
     health,
     operations,
     patterns,
+    proposals,
     queue,
     settings,
     sign_in,
@@ -59,6 +60,7 @@ PAGES = (
     context,
     agents,
     patterns,
+    proposals,
     settings,
 )
 
