@@ -1,4 +1,4 @@
-"""A service with a worker model that has a blind spot, and a chief of staff that answers by the book: scripted, simulated.
+"""A worker model with a blind spot, and a chief of staff that answers by the book: both scripted, simulated.
 
 The worker finds everything met, but follows what its texts say about swapped parts, once they say it. Whoever writes
 the harmful sentence into its texts makes it strict about everything.

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import httpx2
 
 from tests.markup import Element, read
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
-
-
-@dataclass(frozen=True)
-class Form:
-    action: str
-    fields: Mapping[str, str]  # as they stand in the page: hidden ones, defaults, what is chosen
 
 
 class Visitor:
@@ -35,20 +23,16 @@ class Visitor:
         return self._arrived(self._client.get(path))
 
     def submit(self, action: str, **fields: str) -> Element:
-        """The form with this action of the page that is open, its fields changed so; the page that follows."""
-        form = self.form(action)
-        names = {name.replace("__", "."): value for name, value in fields.items()}
-        unknown = names.keys() - form.fields.keys()
-        assert not unknown, f"the form {action} has no {', '.join(sorted(unknown))}: {', '.join(form.fields)}"
-        return self._arrived(self._client.post(form.action, data={**form.fields, **names}))
+        """The form with this action and these fields, filled in; the page that follows. `a__b` stands for `a.b`."""
+        filled = {name.replace("__", "."): value for name, value in fields.items()}
+        forms = [_fields(form) for form in self.page.all("form", method="post") if self._action(form) == action]
+        fitting = [form for form in forms if filled.keys() <= form.keys()]
+        assert fitting, f"{self.path} has no form for {action} with {', '.join(filled)}: {forms}"
+        return self._arrived(self._client.post(action, data={**fitting[0], **filled}))
 
-    def form(self, action: str) -> Form:
-        found = [one for one in self.page.all("form") if one.attributes.get("action", "") == action]
-        assert found, f"{self.path} has no form for {action}: {self.actions()}"
-        return Form(action, _fields(found[0]))
-
-    def actions(self) -> list[str]:
-        return [one.attributes.get("action", "") for one in self.page.all("form")]
+    def _action(self, form: Element) -> str:
+        """A form that names no address posts to the page's own."""
+        return form.attributes.get("action") or self.path
 
     def links(self, start: str) -> list[str]:
         """Where the page's links that begin so lead to, each once."""
@@ -69,6 +53,7 @@ class Visitor:
 
 
 def _fields(form: Element) -> dict[str, str]:
+    """As they stand in the page: hidden ones, defaults, what is chosen."""
     fields: dict[str, str] = {}
     for one in form.all("input"):
         kind = one.attributes.get("type", "text")
