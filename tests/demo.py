@@ -22,7 +22,7 @@ from app import documents, tables
 from app.clock import now
 from app.intake.recording import record
 from app.sign_ins import ROLES
-from tests import demo_patterns
+from tests import demo_patterns, demo_proposals
 from tests.factories import (
     PASSWORD,
     REPOSITORY,
@@ -78,6 +78,7 @@ def fill(session: Session) -> None:
     for minutes in range(0, 60, 7):
         make_delivery(session, connection=helpdesk, state="read", received_at=now() - timedelta(minutes=minutes))
     demo_patterns.fill(session)
+    demo_proposals.fill(session)
     session.commit()
 
 

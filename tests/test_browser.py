@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app import clock, links
 from app.audit import Actor
 from app.db import transaction
-from app.tables import Pattern, Revision, Ticket, User
+from app.tables import Draft, Pattern, Proposal, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
 from tests.browsers import COOKIE, new_cookie
@@ -119,7 +119,10 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
     context = f"/context/{shipped_context().version}"
     patterns = ["/agents", "/patterns", *(f"/patterns/{key}" for key in session.scalars(select(Pattern.id)))]
-    people = ["/account", "/settings", f"/welcome/{_link(session)}"]
+    changed = session.scalars(select(Draft)).one()
+    diff = f"/context/{changed.base_version}/diff/{changed.candidate_version}"
+    patterns += ["/proposals", *(f"/proposals/{key}" for key in session.scalars(select(Proposal.id)))]
+    people = ["/context", diff, "/account", "/settings", f"/welcome/{_link(session)}"]
     return ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone", *people, *patterns, *tickets]
 
 
