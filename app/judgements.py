@@ -16,6 +16,7 @@ from agents.judge import ENGINE_VERSION, Judgement
 from app import documents, tables
 from app.clock import now
 from app.patterns import Fingerprint, notice
+from app.runs import for_its_own_sake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,6 +100,7 @@ def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401 
         run.revision_id == case.revision_id,
         run.context_version == case.context.version,
         run.model == panel,
+        for_its_own_sake(),
     )
     unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
     if session.scalar(select(unpriced)):
@@ -112,6 +114,12 @@ def current_verdict(revision_id: int) -> Select[tables.Verdict]:
     in_force = select(func.max(release.id)).where(release.context_version == verdict.context_version).scalar_subquery()
     newest = (in_force.desc().nulls_last(), verdict.engine_version.desc(), verdict.panel == NO_MODEL, verdict.id.desc())
     return select(verdict).where(verdict.revision_id == revision_id).order_by(*newest).limit(1)
+
+
+def standing_label(revision_id: int) -> Select[tables.Label]:
+    """Of the decisions that people took about a revision the one that stands: the newest."""
+    label = tables.Label
+    return select(label).where(label.revision_id == revision_id).order_by(label.id.desc()).limit(1)
 
 
 def show(session: Session, ticket_id: int, revision_id: int) -> None:

@@ -19,6 +19,7 @@ from agents.verdict import Evidence, Finding, Span
 from app import documents
 from app.tables import (
     Base,
+    BlindCheck,
     Connection,
     ContextVersion,
     Delivery,
@@ -27,6 +28,7 @@ from app.tables import (
     Observation,
     Pattern,
     Release,
+    Report,
     Revision,
     Run,
     Ticket,
@@ -211,6 +213,13 @@ def make_verdict(
     return verdict
 
 
+def make_blind_check(session: Session, user: User, *, verdict: Verdict | None = None) -> BlindCheck:
+    """A finished ticket that a lead was given without its verdict."""
+    if verdict is None:
+        verdict = make_verdict(session, session.get_one(Revision, make_ticket(session).revision_id))
+    return _added(session, BlindCheck(user_id=user.id, revision_id=verdict.revision_id, verdict_id=verdict.id))
+
+
 def make_run(session: Session, *, revision: Revision | None = None, **columns: object) -> Run:
     """One answered model call."""
     values = {
@@ -293,6 +302,12 @@ def make_escalation(session: Session, revision: Revision, **columns: object) -> 
     values = {"rule": "security_incident", "agent": "triage", "evidence": [], **columns}
     session.get_one(Ticket, revision.ticket_id).escalated = True
     return _added(session, Escalation(ticket_id=revision.ticket_id, revision_id=revision.id, **values))
+
+
+def make_report(session: Session, *, week: str = "2026-W03", **columns: object) -> Report:
+    """A report about a week long over."""
+    values = {"figures": {"version": 1}, "markdown": f"# Week {week}\n\nAll is well.\n", "actor": "ticketqc", **columns}
+    return _added(session, Report(week=week, **values))
 
 
 def make_model_state(session: Session, *, role: str = "worker", **columns: object) -> ModelState:

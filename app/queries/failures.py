@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Date, cast, func, literal, select
+from sqlalchemy import Date, cast, func, literal, literal_column, select
 
 from app.patterns import stands
 from app.tables import Label, Observation, Run, Verdict
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 # Purposes of an agent's own first word. A repair is the same answer mended; a replay is a trial and fails nobody.
-FIRST_WORDS = ("review", "second", "proposal", "opening")
+FIRST_WORDS = ("review", "second", "propose", "opening")
 INSTANT = timedelta(microseconds=1)  # as exact as the database is
 
 
@@ -36,17 +36,18 @@ class Chances:
         return sum(self.runs.get((agent, purpose), 0) for purpose in purposes)
 
 
-def chances(session: Session, *, after: datetime) -> Chances:
-    """Since a moment, which itself is not in it."""
+def chances(session: Session, *, after: datetime, until: datetime | None = None) -> Chances:
+    """Since a moment, which itself is not in it, until another, which is; None: until now."""
+    end = literal_column("'infinity'::timestamptz") if until is None else literal(until)
     counted = (
         select(Run.agent, Run.purpose, func.count())
-        .where(Run.recorded_at > after, Run.replied, Run.purpose.in_(FIRST_WORDS))
+        .where(Run.recorded_at > after, Run.recorded_at <= end, Run.replied, Run.purpose.in_(FIRST_WORDS))
         .group_by(Run.agent, Run.purpose)
     )
     decided = (
         select(func.count(Label.revision_id.distinct()))
         .join(Verdict, Verdict.id == Label.verdict_id)
-        .where(Label.recorded_at > after, Verdict.outcome.in_(("pass", "fail")))
+        .where(Label.recorded_at > after, Label.recorded_at <= end, Verdict.outcome.in_(("pass", "fail")))
     )
     runs = {(agent, purpose): number for agent, purpose, number in session.execute(counted)}
     return Chances(runs, session.scalar(decided) or 0)

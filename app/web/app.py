@@ -20,12 +20,17 @@ from app.web.guard import SAFE_METHODS
 from app.web.pages import (
     account,
     agents,
+    audit,
     banner,
     context,
+    dashboard,
+    deciding,
     health,
     operations,
     patterns,
+    proposals,
     queue,
+    reports,
     settings,
     sign_in,
     ticket,
@@ -51,10 +56,15 @@ PAGES = (
     banner,
     queue,
     ticket,
+    deciding,
+    audit,
+    dashboard,
+    reports,
     operations,
     context,
     agents,
     patterns,
+    proposals,
     settings,
 )
 
@@ -141,6 +151,7 @@ _TITLES = {
     405: "Nothing here",
     409: "Not done",
     413: "Not done",
+    422: "Not done",
     503: "Not available now",
 }
 _EXPLAINED = {

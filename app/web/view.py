@@ -22,6 +22,7 @@ from typing_extensions import override
 from app import clock, sign_ins
 from app.audit import Actor
 from app.db import transaction
+from app.markdown import to_html
 from app.queries.banner import model_states
 from app.web import auth, words
 from app.web.guard import SAFE_METHODS, guard
@@ -57,11 +58,13 @@ class Templates:
             "thousands": words.thousands,
             "capped": words.capped,
             "seconds": words.seconds,
+            "duration": words.duration,
             "percent": words.percent,
             "score": words.score,
             "sentence": words.sentence,
             "shown": words.shown,
             "markdown": _markdown,
+            "report": lambda text: Markup(to_html(text)),  # noqa: S704  it escapes
         }
         self._environment.globals["static"] = static
 
@@ -73,8 +76,13 @@ class Templates:
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
-def _markdown(text: str) -> Markup:
-    return Markup(_MARKDOWN.render(text))  # noqa: S704  the renderer escapes, and refuses javascript: links
+def _markdown(text: str, deeper: int = 0) -> Markup:
+    """`deeper` is how many levels its headings go down, where it stands under headings of ours."""
+    tokens = _MARKDOWN.parse(text)
+    for token in tokens:
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = f"h{min(int(token.tag[1]) + deeper, 6)}"
+    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704  it escapes, no javascript: links
 
 
 @cache
