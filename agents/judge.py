@@ -77,7 +77,8 @@ class Panel:
 class Judgement:
     """Everything that judging one revision brought, ready to be stored or shown.
 
-    `hostile`: a model was, or may have been, led by what the ticket says, and so a person decides.
+    `hostile`: a model was, or may have been, led by what the ticket says, and so a person decides. `strong` is the
+    strong model's id where it was asked.
     """
 
     verdict: Verdict
@@ -89,6 +90,7 @@ class Judgement:
     second_run: bool = False
     route: Route = "checks"
     hostile: bool = False
+    strong: str = ""
 
 
 def judge(
@@ -200,11 +202,12 @@ class _Judging:
             answer, seen = self._qc("strong", by=strong)
         except CallFailed:
             return worker
-        asked = replace(worker, observations=(*worker.observations, *seen), route="strong")
+        asked = replace(worker, observations=(*worker.observations, *seen), route="strong", strong=strong.model)
         if isinstance(answer, Failed):
             return asked
         filled = Qc(_filled(worker.findings, answer.findings), answer.missed_rules)
-        return replace(self._concluded(filled, asked.observations), second_run=worker.second_run, route="strong")
+        judgement = self._concluded(filled, asked.observations)
+        return replace(judgement, second_run=worker.second_run, route="strong", strong=strong.model)
 
     def _qc(
         self, purpose: Purpose, *, by: Strong | None = None, lines: Sequence[Line] | None = None

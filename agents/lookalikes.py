@@ -24,9 +24,8 @@ _ALIKE = str.maketrans(
     }
 )  # fmt: skip
 _OPENING = frozenset("<‹❮⟨〈《«⟪⧼˂ᐸ⋖≺﹤＜❬⦑⨞﹝")
-_ENTITY = re.compile(r"(?:&(?:lt|#0*60|#x0*3c)|%3c|\\u003c|\\x3c)$")
+_ENTITY = re.compile(r"(?:&(?:lt|#0*60|#x0*3c)|%3c|\\u003c|\\x3c);?")
 _NAME = re.compile(r"t[i1l!]cket[^a-z0-9]{0,8}te[x×]t")  # of a fence
-_ENTITY_LENGTH = 12
 
 
 class Folded(NamedTuple):
@@ -67,7 +66,7 @@ def without_fences(text: str) -> str:
     squeezed = skeleton(text)
     if "cket" not in squeezed:  # nearly every line
         return text
-    seen = folded(text)
+    seen = _unescaped(folded(text))
     parts, position, end = [], 0, 0
     for match in _NAME.finditer(seen.text):
         first = _opened(seen.text, after=end, before=match.start())
@@ -78,12 +77,22 @@ def without_fences(text: str) -> str:
     return "".join(parts) + text[position:] if parts else text
 
 
+def _unescaped(seen: Folded) -> Folded:
+    """With brackets in the place of what HTML, addresses and JSON write for them."""
+    characters: list[str] = []
+    origin: list[int] = []
+    position = 0
+    for match in _ENTITY.finditer(seen.text):
+        characters += [seen.text[position : match.start()], "<"]
+        origin += [*seen.origin[position : match.start()], seen.origin[match.start()]]
+        position = match.end()
+    return Folded("".join(characters) + seen.text[position:], [*origin, *seen.origin[position:]])
+
+
 def _opened(text: str, *, after: int, before: int) -> int | None:
     """Where the bracket is that opens a fence: anywhere in what separates its name from the word before."""
     start = before
     while start > after and not text[start - 1].isalnum():
         start -= 1
-    if entity := _ENTITY.search(text[max(after, start - _ENTITY_LENGTH) : start]):
-        return max(after, start - _ENTITY_LENGTH) + entity.start()
     bracket = text.find("<", start, before)
     return bracket if bracket >= 0 else None

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from agents.answer import Failed
 from agents.judge import ENGINE_VERSION, Judgement
+from agents.mechanical import rule_hits
 from app import documents, tables
 from app.clock import now
 from app.patterns import Fingerprint, notice
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 NO_MODEL = "none"  # panel of a verdict that no model had a part in
+AND = " + "  # between the models of a panel, the worker first
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,14 @@ class Case:
 
 
 def record_intake(
-    session: Session, case: Case, answer: Triage | Failed, observations: Iterable[Observation], *, model: str
+    session: Session, case: Case, answer: Triage | Failed | None, observations: Iterable[Observation], *, model: str
 ) -> None:
-    """An open ticket's triage and escalations, and its row, which shows whether a person should look."""
-    if not isinstance(answer, Failed):
+    """An open ticket's triage and escalations, and its row, which shows whether a person should look.
+
+    The rules that code applies need no triage, and so no model.
+    """
+    _record_escalations(session, case, rule_hits(case.revision, case.context), missed_by_triage=frozenset())
+    if answer is not None and not isinstance(answer, Failed):
         _record_triage(session, case, answer, model=model)
         _record_escalations(session, case, answer.rules, missed_by_triage=frozenset())
     _record_observations(session, case, observations)
@@ -76,6 +82,7 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
             engine_version=ENGINE_VERSION,
             panel=panel,
             demonstration=demonstration,
+            route=judgement.route,
             outcome=verdict.outcome,
             score=verdict.score,
             reasons=list(verdict.reasons),
@@ -87,7 +94,7 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
     if stored is not None:
         session.add_all(documents.finding_rows(stored.id, judgement.findings, case.context.rubric))
         if judgement.triage is not None and case.triage is None:
-            _record_triage(session, case, judgement.triage, model=panel)
+            _record_triage(session, case, judgement.triage, model=panel.partition(AND)[0])
         _record_escalations(session, case, judgement.rules, missed_by_triage=judgement.missed_by_triage)
         _record_observations(session, case, judgement.observations)
     show(session, case.ticket_id, case.revision_id)
@@ -99,7 +106,7 @@ def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401 
     mine = (
         run.revision_id == case.revision_id,
         run.context_version == case.context.version,
-        run.model == panel,
+        run.model.in_(panel.split(AND)),
         for_its_own_sake(),
     )
     unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
@@ -165,7 +172,7 @@ def _record_escalations(
             "ticket_id": case.ticket_id,
             "revision_id": case.revision_id,
             "rule": hit.rule,
-            "agent": "qc" if hit.rule in missed_by_triage else "triage",
+            "agent": "code" if hit.by == "code" else "qc" if hit.rule in missed_by_triage else "triage",
             "evidence": [documents.evidence_document(hit.evidence)],
         }
         session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LINES = {
     "tickets": "judging tickets",
     "second": "judging some a second time",
+    "masked": "judging some without hostile text",
+    "strong": "the strong model, where the worker could not say",
     "replay": "trying proposals",
     "chief": "the chief of staff",
     "local": "the model on this machine (free)",

@@ -13,16 +13,16 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from agents import qc, triage
 from agents.context import Context, ContextError, read_folder
 from agents.context_lint import usable
 from agents.gateway import CallFailed
-from agents.judge import SECOND_SHARE, Judgement, Panel, judge, too_long
+from agents.judge import SECOND_SHARE, Judgement, Panel, Strong, judge, too_long
 from agents.masking import revise
 from agents.prices import cost
 from agents.question import Agent, Ask, NonceFor, Purpose, Question, Reply, Usage
@@ -31,7 +31,7 @@ from app.errors import TicketqcError
 from app.models import Choice, Ready, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -41,9 +41,14 @@ if TYPE_CHECKING:
 # the last tickets go through their two or three calls one after the other.
 TICKETS_PER_CALL = 2
 PATIENCE = 5.0  # seconds after Ctrl-C for answers that are under way: they are paid for
+Extra = Literal["second", "masked", "strong"]
 AGENTS: tuple[Agent, ...] = ("triage", "qc")
 KEPT = "Replies received so far are kept and will not be paid again."
-SECOND_PURPOSES: frozenset[Purpose] = frozenset({"second", "second_repair"})
+EXTRA: Mapping[Purpose, Extra] = {  # calls that not every ticket needs, by what they are for
+    "second": "second", "second_repair": "second",
+    "masked": "masked", "masked_repair": "masked",
+    "strong": "strong", "strong_repair": "strong",
+}  # fmt: skip
 
 
 class ReviewError(TicketqcError):
@@ -110,7 +115,7 @@ def _sum_usage(parts: Sequence[Usage]) -> Usage:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """One ticket's judgement, or why there is none. `first` is triage and the first QC run, `second` the second run."""
+    """One ticket's judgement, or why there is none. `first` is triage and the first QC run; the rest came after."""
 
     ticket: Ticket
     judgement: Judgement | None
@@ -118,6 +123,12 @@ class Reviewed:
     models: tuple[str, ...]
     first: Spending
     second: Spending
+    masked: Spending
+    strong: Spending
+
+    @property
+    def known_cost(self) -> Decimal | None:
+        return sum((self.second, self.masked, self.strong), self.first).known_cost
 
 
 @dataclass
@@ -214,6 +225,7 @@ class Reviewer:
     store: Store
     nonce_for: NonceFor
     today: date  # chooses the price
+    strong: Ready | None = None  # asked where the worker abstains
 
     @cached_property
     def attempts(self) -> Attempts:
@@ -272,8 +284,8 @@ class Reviewer:
         try:
             yield
         except BaseException:
-            if self.ready is not None:
-                self.ready.asking.stop()
+            for ready in filter(None, (self.ready, self.strong)):
+                ready.asking.stop()
             raise
 
     def _second_budget(self, revisions: Sequence[Revision]) -> _SecondBudget:
@@ -315,12 +327,15 @@ class Reviewer:
         return spending
 
     def _review(self, revision: Revision, *, supplied: frozenset[str], seconds: _SecondBudget) -> Reviewed:
-        first, second = Spending(), Spending()
+        first, extra = Spending(), {name: Spending() for name in get_args(Extra)}
         models: set[str] = set()
         panel = None
         if (ready := self.ready) is not None:
-            ask = self._accounted(ready, first=first, second=second, models=models)
+            ask = self._accounted(ready, first=first, extra=extra, models=models)
             panel = Panel(ready.model, ask, self.nonce_for, ready.token_limit, lambda: seconds.grant(revision))
+            if (strong := self.strong) is not None and strong.model != ready.model:
+                by_strong = self._accounted(strong, first=first, extra=extra, models=models)
+                panel = replace(panel, strong=Strong(strong.model, by_strong))
         judgement, problem = None, ""
         try:
             judgement = judge(revision, self.context, supplied=supplied, panel=panel)
@@ -328,14 +343,14 @@ class Reviewer:
             if failure.stops_all and ready is not None:
                 raise _stopped(failure, ready.model) from failure
             problem = f"not judged: {failure}"
-        return Reviewed(revision.ticket, judgement, problem, tuple(sorted(models)), first, second)
+        return Reviewed(revision.ticket, judgement, problem, tuple(sorted(models)), first, **extra)
 
-    def _accounted(self, ready: Ready, *, first: Spending, second: Spending, models: set[str]) -> Ask:
-        """The model, with every reply of one ticket booked on the first or the second run."""
+    def _accounted(self, ready: Ready, *, first: Spending, extra: Mapping[Extra, Spending], models: set[str]) -> Ask:
+        """The model, with every reply of one ticket booked on what it was for."""
 
         def ask(question: Question) -> Reply:
             asked = ready.asking.ask(question, self.attempts)
-            spending = second if question.purpose in SECOND_PURPOSES else first
+            spending = extra[EXTRA[question.purpose]] if question.purpose in EXTRA else first
             spending.add(asked.reply, reused=asked.reused, price=self._price(ready, asked.reply))
             models.add(ready.model if ready.demonstration else asked.reply.model)
             return asked.reply

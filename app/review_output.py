@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from agents.question import Usage
-    from agents.triage import Triage
+    from agents.triage import RuleHit, Triage
 
 LONGEST_ID = 40  # columns; whatever a ticket calls itself, its verdict has room
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -52,8 +52,10 @@ def _ticket(reviewed: Reviewed) -> dict[str, Any]:
             for seen in (judgement.observations if judgement else ())
         ],
         "models": list(reviewed.models),
+        "rules": [_rule(hit) for hit in judgement.rules] if judgement else [],
         "second_run": judgement.second_run if judgement else False,
-        "cost_usd": _money((reviewed.first + reviewed.second).known_cost),
+        "route": judgement.route if judgement else None,
+        "cost_usd": _money(reviewed.known_cost),
     }
 
 
@@ -68,6 +70,10 @@ def triage_json(triage: Triage) -> dict[str, Any]:
         "rules": [{"rule": hit.rule, "evidence": [_evidence(hit.evidence)]} for hit in triage.rules],
         "ask": list(triage.ask),
     }
+
+
+def _rule(hit: RuleHit) -> dict[str, Any]:
+    return {"rule": hit.rule, "by": hit.by, "evidence": [_evidence(hit.evidence)]}
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
@@ -90,7 +96,10 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
     """Counts, tokens and cost of the whole run; second runs stand on their own line and in the total."""
     first = sum((reviewed.first for reviewed in report.reviewed), report.priming)
     second = sum((reviewed.second for reviewed in report.reviewed), Spending())
-    everything = first + second
+    masked = sum((reviewed.masked for reviewed in report.reviewed), Spending())
+    strong = sum((reviewed.strong for reviewed in report.reviewed), Spending())
+    everything = first + second + masked + strong
+    routes = [reviewed.judgement.route for reviewed in report.reviewed if reviewed.judgement]
     outcomes = [r.judgement.verdict.outcome if r.judgement else "not_judged" for r in report.reviewed]
     decided = outcomes.count("pass") + outcomes.count("fail")
     cost = everything.known_cost
@@ -107,8 +116,12 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         "cost_usd": _money(cost),
         "cost_first_usd": _money(first.known_cost),
         "cost_second_runs_usd": _money(second.known_cost),
+        "cost_masked_runs_usd": _money(masked.known_cost),
+        "cost_strong_usd": _money(strong.known_cost),
         "cost_per_ticket_usd": _money(cost / len(outcomes)) if cost is not None else None,
         "second_runs": sum(1 for r in report.reviewed if r.judgement and r.judgement.second_run),
+        "masked_runs": routes.count("masked"),
+        "strong_runs": routes.count("strong"),
         "replies_reused": everything.reused,
         "attempts_without_reply": report.attempts.without_reply,
         "possibly_billed": report.attempts.possibly_billed,
@@ -173,7 +186,7 @@ def _row(reviewed: Reviewed, report: Report) -> tuple[Text | str, ...]:
     verdict = judgement.verdict
     score = "-" if verdict.score is None else f"{int(verdict.score)}"  # down: 79.6 must not read as the 80 that passes
     reason = _plain(verdict.reasons[0] if verdict.reasons else "")
-    cost = (reviewed.first + reviewed.second).known_cost
+    cost = reviewed.known_cost
     money = "?" if cost is None else f"{cost:.5f}"
     return ticket, Text(*MARKS[verdict.outcome]), score, reason, Text(_worst(judgement.findings, report)), money
 
@@ -224,6 +237,11 @@ def _cost_line(sums: Mapping[str, Any]) -> str:
     return (
         f"cost ${sums['cost_usd']:.5f}, ${sums['cost_per_ticket_usd']:.6f} a ticket; "
         f"of it {sums['second_runs']} second runs ${sums['cost_second_runs_usd']:.5f}"
+        + (
+            f", {sums['masked_runs']} without hostile text ${sums['cost_masked_runs_usd']:.5f}"
+            * bool(sums["masked_runs"])
+        )
+        + (f", {sums['strong_runs']} by the strong model ${sums['cost_strong_usd']:.5f}" * bool(sums["strong_runs"]))
     )
 
 

@@ -18,13 +18,13 @@ from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
 from agents.gateway import CallFailed
-from agents.judge import ENGINE_VERSION, SECOND_SHARE, Panel, judge
+from agents.judge import ENGINE_VERSION, SECOND_SHARE, Judgement, Panel, Strong, judge
 from agents.ticket import FINISHED
 from app import documents, tables
 from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
-from app.judgements import NO_MODEL, Case, record, record_intake, show
+from app.judgements import AND, NO_MODEL, Case, record, record_intake, show
 from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
 from app.runs import DUPLICATE, RunStore, for_its_own_sake
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from agents.answer import Failed
     from agents.context import Context
     from agents.observation import Observation
-    from agents.question import Question, Reply
+    from agents.question import Ask, Question, Reply
     from agents.triage import Triage
     from app.deps import Deps
-    from app.models import Ready
+    from app.models import Ready, Role
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ def _review(deps: Deps, revision_id: int, ready: Ready | None) -> None:
         return _call_failed(deps, revision_id, failure, ready)
     with transaction(deps.engine) as session:
         demonstration = ready is not None and ready.demonstration
-        record(session, case, judgement, panel=_panel_name(ready), demonstration=demonstration)
+        record(session, case, judgement, panel=_judges(judgement, ready), demonstration=demonstration)
     log.info("review.done", revision_id=revision_id, outcome=judgement.verdict.outcome)
     return None
 
@@ -90,9 +90,17 @@ def triage(deps: Deps, *, revision_id: int) -> None:
     if ready is None:
         if deps.models.choice().judged_by_model:
             return _wait(deps, revision_id, "waiting for the model")
-        return _set_state(deps, revision_id, "open", "")
+        return _triage_by_code(deps, revision_id)
     with ready.turns:
         return _triage_intake(deps, revision_id, ready)
+
+
+def _triage_by_code(deps: Deps, revision_id: int) -> None:
+    """Without a model, the escalation rules that need none."""
+    case = _open_case(deps, revision_id, None)
+    if case is not None:
+        with transaction(deps.engine) as session:
+            record_intake(session, case, None, (), model=NO_MODEL)
 
 
 def _triage_intake(deps: Deps, revision_id: int, ready: Ready) -> None:
@@ -194,7 +202,7 @@ def _is_judged(session: Session, revision_id: int, context: Context, ready: Read
         verdict.revision_id == revision_id,
         verdict.context_version == context.version,
         verdict.engine_version == ENGINE_VERSION,
-        or_(verdict.panel == _panel_name(ready), literal(ready is None)),
+        or_(func.split_part(verdict.panel, AND, 1) == _panel_name(ready), literal(ready is None)),
     )
     return session.scalar(found.limit(1)) is not None
 
@@ -213,11 +221,35 @@ def _known_triage(session: Session, row: tables.Revision, context: Context, read
 
 
 def _panel_name(ready: Ready | None) -> str:
-    """Who judges, as verdicts and triages pin it."""
+    """Who judges, as triages pin it, and verdicts in the first place."""
     return ready.model if ready else NO_MODEL
 
 
+def _judges(judgement: Judgement, ready: Ready | None) -> str:
+    """All who judged, as verdicts pin it."""
+    return AND.join(filter(None, (_panel_name(ready), judgement.strong)))
+
+
 def _panel(deps: Deps, case: Case, ready: Ready) -> Panel:
+    return Panel(
+        ready.model,
+        _asking(deps, case, ready),
+        deps.vault.nonce,
+        ready.token_limit,
+        lambda: _second_allowed(deps, case, ready),
+        strong=_strong(deps, case, worker=ready),
+    )
+
+
+def _strong(deps: Deps, case: Case, *, worker: Ready) -> Strong | None:
+    """The strong tier where it is wanted, can answer now, and is another model than the worker."""
+    ready = deps.models.ready("strong") if deps.settings.strong_on_abstention else None
+    if ready is None or ready.model == worker.model:
+        return None
+    return Strong(ready.model, _asking(deps, case, ready, role="strong"))
+
+
+def _asking(deps: Deps, case: Case, ready: Ready, *, role: Role = "worker") -> Ask:
     store = RunStore(
         deps.engine,
         revision_id=case.revision_id,
@@ -227,9 +259,14 @@ def _panel(deps: Deps, case: Case, ready: Ready) -> Panel:
     )
 
     def ask(question: Question) -> Reply:
-        return ready.asking.ask(question, store).reply
+        try:
+            return ready.asking.ask(question, store).reply
+        except CallFailed as failure:
+            if role == "strong" and failure.stops_all:  # of the worker's, whoever runs the job says so
+                deps.models.failed(failure, asked=ready, role=role)
+            raise
 
-    return Panel(ready.model, ask, deps.vault.nonce, ready.token_limit, lambda: _second_allowed(deps, case, ready))
+    return ask
 
 
 def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     base_url: HttpAddress | None = Field(default=None, description="an address such as https://qc.example.com")
     worker_model: str = Field(default="", description="a model id, local, or none")
     strong_model: str = Field(default="", description="a model id, local, or none")
+    strong_on_abstention: bool = Field(default=False, description="true or false")
     host: str = Field(default="127.0.0.1", min_length=1, description="an address to listen on, such as 127.0.0.1")
     port: int = Field(default=8000, ge=1, le=65535, description="a whole number from 1 to 65535")
     timezone: Annotated[str, AfterValidator(_zone)] = Field(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import qc, triage
+from agents.lookalikes import skeleton
 from agents.prompt import fenced, neutralise, visible
 from tests.cast import MODEL, REPOSITORY, nonce_for, revision, shipped_context
 
@@ -101,6 +105,41 @@ def test_no_ticket_line_can_pass_for_one_of_ours(text: str) -> None:
     for line in inside:
         number, bar, _ = line.partition("| ")
         assert (bar and number.isdigit()) or any(line.startswith(head) for head in ours)
+
+
+LETTERS = "tTiIcCkKeExX" + "\u0442\u0456\u0441\u043a\u0435\u0445\uff54\uff49\u03c4\u0131\U0001d42d\u1d1b"
+BRACKETS = ("\uff1c", "\u2039", "\u276e", "\u27e8", "\u300a", "\u00ab", "&lt;", "&#60;", "%3C", "\\u003c")
+UNSEEN = ("\u200b", "\u200f", "\u202e", "\u00ad", "\ufe0f", "\u0332", "\u0301", "\U000e0041", "\u2028", "\x85")
+NAMES = ("ticket", "text", "ticket-text", "\uff54icket", "t\u0332icket", "</ticket-text n0nce>", "<ticket-text n0nce>")
+DRESSED = st.lists(
+    st.sampled_from([*"<>/-_ |1n0ce.[]{}()&;\t\n\r", "\n7| ", *LETTERS, *BRACKETS, *UNSEEN, *NAMES]), max_size=24
+).map("".join)
+
+
+@given(DRESSED)
+def test_however_a_fence_is_dressed_up_none_is_left(text: str) -> None:
+    """Seen as the eye sees it: no bracket, or what stands for one, before our fence's name."""
+    left = re.sub(r"[^a-z0-9<]", "", skeleton(neutralise(text.replace("\n", " "))).replace("&lt", "<"))
+    assert "<tickettext" not in left
+    assert neutralise(neutralise(text)) == neutralise(text)
+
+
+@given(DRESSED, DRESSED, DRESSED)
+def test_numbers_run_on_and_headings_are_ours_whatever_a_ticket_holds(one: str, two: str, three: str) -> None:
+    ticket = revision(subject=one, description=two, entries=[{"body": three}], requester=one, resolution={"note": two})
+    lines = fenced(ticket, nonce="n0nce", lines=ticket.lines).split("\n")
+    assert (lines[0], lines[-1]) == ("<ticket-text n0nce>", "</ticket-text n0nce>")
+    numbers = [int(line.partition("|")[0]) for line in lines[1:-1] if not line.startswith("[")]
+    assert numbers == list(range(1, len(ticket.lines) + 1))
+    headings = [line for line in lines[1:-1] if line.startswith("[")]
+    assert len(headings) == len(dict.fromkeys(line.part for line in ticket.lines))
+
+
+@pytest.mark.parametrize("huge", ["<" * 100_000, "<ticket-text" * 10_000, "\u0442" * 50_000, "&lt;" * 30_000])
+def test_huge_lines_take_no_time(huge: str) -> None:
+    started = time.process_time()
+    neutralise(huge + "ticket-text")
+    assert time.process_time() - started < 2
 
 
 @given(st.text())

@@ -53,10 +53,12 @@ def review(
     context = review_file.read_context(settings.context_dir)
     vault = Vault.load(settings)
     ready = _open(settings, errors, concurrency=concurrency)
+    strong = _open_strong(settings, errors, concurrency=concurrency) if ready is not None else None
     folder = data_dir.ensure(settings.data_dir)
     opened = closing(ready.asking) if ready is not None else nullcontext()
-    with _left_at_once(), opened, Journal(folder / "review-replies.jsonl", fresh=fresh) as journal:
-        reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date())
+    opened_strong = closing(strong.asking) if strong is not None else nullcontext()
+    with _left_at_once(), opened, opened_strong, Journal(folder / "review-replies.jsonl", fresh=fresh) as journal:
+        reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date(), strong)
         startup = time.monotonic() - started
         at_once = LOCAL_CONCURRENCY if ready is not None and ready.demonstration else concurrency
         with _progress(errors, total=len(batch.tickets)) as advance:
@@ -121,6 +123,22 @@ def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | N
     local = _local_model(settings, errors) if choice.local else None
     try:
         return open_model(settings, choice, concurrency=concurrency, local=local)
+    except CallFailed as failure:
+        raise ModelError(explain(failure, choice)) from failure
+
+
+def _open_strong(settings: Settings, errors: Console, *, concurrency: int) -> Ready | None:
+    """The strong model where the settings want it asked; a local one has no stronger brother."""
+    from agents.gateway import CallFailed
+    from app.errors import ModelError
+    from app.models import choose, explain, open_model
+
+    choice = choose(settings, "strong")
+    if not settings.strong_on_abstention or not choice.judged_by_model or choice.local:
+        return None
+    errors.print(f"where that cannot say: {choice.model}", highlight=False)
+    try:
+        return open_model(settings, choice, concurrency=concurrency, local=None)
     except CallFailed as failure:
         raise ModelError(explain(failure, choice)) from failure
 

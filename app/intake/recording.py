@@ -172,8 +172,8 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision,
 
 
 def _has_escalation(session: Session, *, recorded: Recorded, intake_hash: str) -> bool:
-    """Triage looks once per intake: what it handed to a person stays with a person while the intake is the same."""
-    same_intake = and_(Escalation.agent == "triage", Revision.intake_hash == intake_hash)
+    """What triage or code handed to a person stays with a person while the intake is the same."""
+    same_intake = and_(Escalation.agent.in_(("triage", "code")), Revision.intake_hash == intake_hash)
     found = (
         select(Escalation.id)
         .join(Revision, Revision.id == Escalation.revision_id)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 # Purposes of an agent's own first word. A repair is the same answer mended; a replay is a trial and fails nobody.
-FIRST_WORDS = ("review", "second", "propose", "opening")
+FIRST_WORDS = ("review", "second", "masked", "strong", "propose", "opening")
+SHOWS_IN: Mapping[str, tuple[str, ...]] = {"unstable": ("second",), "swayed": ("masked",)}  # elsewhere it cannot
 INSTANT = timedelta(microseconds=1)  # as exact as the database is
 
 
@@ -32,8 +33,7 @@ class Chances:
     def of(self, agent: str, code: str) -> int:
         if code == "overruled":
             return self.decided
-        purposes = ("second",) if code == "unstable" else FIRST_WORDS
-        return sum(self.runs.get((agent, purpose), 0) for purpose in purposes)
+        return sum(self.runs.get((agent, purpose), 0) for purpose in SHOWS_IN.get(code, FIRST_WORDS))
 
 
 def chances(session: Session, *, after: datetime, until: datetime | None = None) -> Chances:

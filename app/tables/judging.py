@@ -106,6 +106,7 @@ class Verdict(Base):
     engine_version: Mapped[int]
     panel: Mapped[str]
     demonstration: Mapped[bool]  # judged by the local demonstration model
+    route: Mapped[str] = mapped_column(server_default="worker")  # agents.judge.Route: the last step it went through
     outcome: Mapped[str]
     score: Mapped[Decimal | None]
     reasons: Mapped[list[Any]]
@@ -114,6 +115,7 @@ class Verdict(Base):
     __table_args__ = (
         UniqueConstraint("revision_id", "context_version", "engine_version", "panel"),
         one_of("outcome", "pass", "fail", "escalate"),
+        one_of("route", "checks", "worker", "second", "masked", "strong"),
         Index(None, "recorded_at"),
         Index("ix_verdicts_no_model", "id", postgresql_where=text("panel = 'none'")),  # a later model takes them up
     )

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
 
-LINES = ("tickets", "second", "replay", "chief", "local")
+LINES = ("tickets", "second", "masked", "strong", "replay", "chief", "local")
+JUDGING = ("tickets", "second", "masked", "strong")
 _LOCAL = Run.model.startswith(LOCAL, autoescape=True)  # the demonstration model on this machine, which bills nobody
 _LINE = case(
     (_LOCAL, "local"),
     (Run.purpose.startswith("replay"), "replay"),
     (Run.agent == "chief_of_staff", "chief"),
-    (Run.purpose.startswith("second"), "second"),
+    *((Run.purpose.startswith(line), line) for line in JUDGING[1:]),
     else_="tickets",
 )
 
@@ -50,7 +51,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """`tickets` are those that calls of the first two lines were about."""
+    """`tickets` are those that calls of the lines of judging were about."""
 
     lines: tuple[CostRow, ...]
     tickets: int
@@ -62,7 +63,7 @@ class Cost:
     @property
     def per_ticket_usd(self) -> Decimal | None:
         """For judging alone; None where nothing was judged for money."""
-        judging = sum((row.cost_usd for row in self.lines if row.line in {"tickets", "second"}), Decimal(0))
+        judging = sum((row.cost_usd for row in self.lines if row.line in JUDGING), Decimal(0))
         return judging / self.tickets if self.tickets else None
 
     def sum(self, name: str) -> int:
@@ -92,7 +93,7 @@ def cost(session: Session, period: Period) -> Cost:
     about = (
         select(func.count(Revision.ticket_id.distinct()))
         .join(Run, Run.revision_id == Revision.id)
-        .where(within(Run.recorded_at, period), Run.replied, _LINE.in_(("tickets", "second")))
+        .where(within(Run.recorded_at, period), Run.replied, _LINE.in_(JUDGING))
     )
     return Cost(tuple(found), session.scalar(about) or 0)
 

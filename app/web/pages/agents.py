@@ -15,6 +15,7 @@ from app.queries import contexts
 from app.queries import patterns as pattern_queries
 from app.queries.agents import UsageRow
 from app.queries.failures import by_day, chances, last_days, rate
+from app.queries.routing import routing
 from app.tables import Pattern
 from app.web import names
 from app.web.guard import guard
@@ -76,7 +77,13 @@ def agents(view: Viewed) -> HTMLResponse:
     context = contexts.in_force(session)
     named = names.of(releases.newest(session))
     return view.page(
-        "agents.html", cards=cards, days=week.dates, context=context, names=named, zone=view.settings.timezone
+        "agents.html",
+        cards=cards,
+        days=week.dates,
+        context=context,
+        names=named,
+        zone=view.settings.timezone,
+        routing=routing(session, week=week.after, month=month.after),
     )
 
 

@@ -1,0 +1,93 @@
+"""How verdicts came about: the steps that tickets went through, how many each step settled, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, get_args
+
+from sqlalchemy import and_, case, func, select
+
+from agents.judge import Route
+from app.tables import Run, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+STEPS: tuple[Route, ...] = get_args(Route)
+_EXTRA = ("second", "masked", "strong")  # purposes of calls beyond triage and the first QC run
+_STEP = case(*((Run.purpose.startswith(step), step) for step in _EXTRA), else_="worker")
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """Verdicts whose last step this was: settled there, or handed to a person; and what the step's calls cost."""
+
+    step: Route
+    settled: int = 0
+    handed: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+    @property
+    def verdicts(self) -> int:
+        return self.settled + self.handed
+
+
+@dataclass(frozen=True)
+class Routing:
+    """The steps of some time, in their order."""
+
+    steps: tuple[StepRow, ...]
+
+    @property
+    def verdicts(self) -> int:
+        return sum(row.verdicts for row in self.steps)
+
+    @property
+    def handed(self) -> int:
+        return sum(row.handed for row in self.steps)
+
+    @property
+    def cost_usd(self) -> Decimal:
+        return sum((row.cost_usd for row in self.steps), Decimal(0))
+
+    def share(self, number: int) -> float | None:
+        """Of all verdicts; None where there are none."""
+        return number / self.verdicts if self.verdicts else None
+
+
+def routing(session: Session, *, week: datetime, month: datetime) -> tuple[Routing, Routing]:
+    """Of the week and of the month; each is the last moment that is not in it, the month's the earlier."""
+    counted = _counted(session, week=week, month=month)
+    spent = _spent(session, week=week, month=month)
+    none, nothing = (0, 0, 0, 0), (Decimal(0), Decimal(0))
+    weeks, months = [], []
+    for step in STEPS:
+        settled, handed, settled_month, handed_month = counted.get(step, none)
+        cost, cost_month = spent.get(step, nothing)
+        weeks.append(StepRow(step, settled, handed, cost))
+        months.append(StepRow(step, settled_month, handed_month, cost_month))
+    return Routing(tuple(weeks)), Routing(tuple(months))
+
+
+def _counted(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[int, int, int, int]]:
+    """By step: settled and handed to a person, in the week and in the month."""
+    handed = Verdict.outcome == "escalate"
+    recent = Verdict.recorded_at > week
+    groups: tuple[ColumnElement[bool], ...] = (and_(recent, ~handed), and_(recent, handed), ~handed, handed)
+    columns = [func.count().filter(group) for group in groups]
+    rows = session.execute(select(Verdict.route, *columns).where(Verdict.recorded_at > month).group_by(Verdict.route))
+    return {route: (first, second, third, fourth) for route, first, second, third, fourth in rows}
+
+
+def _spent(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[Decimal, Decimal]]:
+    """By step: what its calls cost in the week and in the month. A replay judges nobody's ticket."""
+    judging = and_(Run.agent.in_(("triage", "qc")), ~Run.purpose.startswith("replay"))
+    cost = func.coalesce(func.sum(Run.cost_usd), Decimal(0))
+    recent = func.coalesce(func.sum(Run.cost_usd).filter(Run.recorded_at > week), Decimal(0))
+    rows = session.execute(select(_STEP, recent, cost).where(Run.recorded_at > month, judging).group_by(_STEP))
+    return {step: (of_week, of_month) for step, of_week, of_month in rows}
