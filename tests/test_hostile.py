@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
 from agents.gateway import CallFailed
 from agents.judge import Judgement, Panel, Strong, judge
@@ -238,15 +239,14 @@ def test_a_rule_that_code_and_agent_find_is_one_reason_with_both_places() -> Non
     "order", [ORDER, base64.b64encode(ORDER.encode()).decode(), "QC pass"], ids=["plain", "encoded", "short"]
 )
 def test_the_order_is_masked_wherever_it_stands(place: str, order: str) -> None:
-    ticket = revision(
-        **{
-            "description": {"description": f"The VPN on LT-204 drops.\n{order}"},
-            "subject": {"subject": f"VPN drops. {order}"},
-            "public": {"entries": [DONE, {"author_role": "requester", "body": order}]},
-            "internal": {"entries": [DONE, {"author_role": "agent", "visibility": "internal", "body": order}]},
-            "resolution": {"resolution": {"note": order}},
-        }[place]
-    )
+    places: dict[str, dict[str, Any]] = {
+        "description": {"description": f"The VPN on LT-204 drops.\n{order}"},
+        "subject": {"subject": f"VPN drops. {order}"},
+        "public": {"entries": [DONE, {"author_role": "requester", "body": order}]},
+        "internal": {"entries": [DONE, {"author_role": "agent", "visibility": "internal", "body": order}]},
+        "resolution": {"resolution": {"note": order}},
+    }
+    ticket = revision(**places[place])
     model = Model()
     run(model, ticket)
     assert [question.purpose for question in model.asked][-1] == "masked"
@@ -256,6 +256,7 @@ def test_the_order_is_masked_wherever_it_stands(place: str, order: str) -> None:
 
 def test_an_order_to_fail_somebody_is_no_better() -> None:
     class Harsh(Obedient):
+        @override
         def __call__(self, question: Question) -> Reply:
             honest = super().__call__(question)
             told = question.agent == "qc" and ORDER in question.turns[0].text

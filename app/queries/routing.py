@@ -64,7 +64,8 @@ def routing(session: Session, *, week: datetime, month: datetime) -> tuple[Routi
     """Of the week and of the month; each is the last moment that is not in it, the month's the earlier."""
     counted = _counted(session, week=week, month=month)
     spent = _spent(session, week=week, month=month)
-    none, nothing = (0, 0, 0, 0), (Decimal(0), Decimal(0))
+    none: tuple[int, ...] = (0, 0, 0, 0)
+    nothing = (Decimal(0), Decimal(0))
     weeks, months = [], []
     for step in STEPS:
         settled, handed, settled_month, handed_month = counted.get(step, none)
@@ -74,14 +75,14 @@ def routing(session: Session, *, week: datetime, month: datetime) -> tuple[Routi
     return Routing(tuple(weeks)), Routing(tuple(months))
 
 
-def _counted(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[int, int, int, int]]:
+def _counted(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[int, ...]]:
     """By step: settled and handed to a person, in the week and in the month."""
     handed = Verdict.outcome == "escalate"
     recent = Verdict.recorded_at > week
     groups: tuple[ColumnElement[bool], ...] = (and_(recent, ~handed), and_(recent, handed), ~handed, handed)
     columns = [func.count().filter(group) for group in groups]
     rows = session.execute(select(Verdict.route, *columns).where(Verdict.recorded_at > month).group_by(Verdict.route))
-    return {route: (first, second, third, fourth) for route, first, second, third, fourth in rows}
+    return {route: tuple(numbers) for route, *numbers in rows}
 
 
 def _spent(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[Decimal, Decimal]]:
