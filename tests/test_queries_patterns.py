@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from app.tables import User
 
-MANY = 30_000  # over 500 days
+MANY = 20_000  # over 500 days
 SUBJECTS = 40
 _LARGE = re.compile(r"Seq Scan on (observations|runs|revisions)")
 
@@ -30,10 +30,12 @@ def _fill(session: Session, user: User) -> None:
     ticket = make_ticket(session)
     labelled(session, user, ticket)  # or there would be nothing to look for
     values = {"ticket": ticket.id, "version": make_context(session).version, "many": MANY, "subjects": SUBJECTS}
-    at = "now() - n * interval '24 minutes'"
+    at = "now() - n * interval '36 minutes'"
     for statement in (
         f"""insert into revisions (ticket_id, content_hash, intake_hash, document, recorded_at)
-            select :ticket, 'h' || n, 'i', jsonb_build_object('ticket', jsonb_build_object('requester', 'R' || n % 90)),
+            select :ticket, 'h' || n, 'i',
+                   jsonb_build_object('ticket', jsonb_build_object(
+                       'requester', 'R' || n % 90, 'description', repeat(md5(n::text), 30))),
                    {at} from generate_series(1, :many) n""",  # noqa: S608  our own
         f"""insert into runs (reply_key, agent, purpose, repetition, context_version, agent_hash, model, outcome,
                               replied, cost_usd, recorded_at)
@@ -45,17 +47,16 @@ def _fill(session: Session, user: User) -> None:
             from revisions where content_hash like 'h%'""",
     ):
         session.execute(text(statement), values)
+    for number in range(SUBJECTS):
+        opened_at = now() - timedelta(days=3)
+        session.add(Pattern(agent="qc", code="quote_not_found", subject=f"c{number}", opened_at=opened_at))
     session.commit()
-    for table in ("revisions", "runs", "observations"):
+    for table in ("revisions", "runs", "observations", "patterns"):
         session.execute(text(f"analyze {table}"))
 
 
 def test_nothing_reads_the_whole_of_a_large_table(session: Session, lead: User) -> None:
     _fill(session, lead)
-    opened_at = now() - timedelta(days=3)
-    for number in range(SUBJECTS):
-        session.add(Pattern(agent="qc", code="quote_not_found", subject=f"c{number}", opened_at=opened_at))
-    session.commit()
     pattern_id = session.scalars(select(Pattern.id).limit(1)).one()
     plans: list[str] = []
 
