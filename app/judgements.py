@@ -116,6 +116,12 @@ def current_verdict(revision_id: int) -> Select[tables.Verdict]:
     return select(verdict).where(verdict.revision_id == revision_id).order_by(*newest).limit(1)
 
 
+def standing_label(revision_id: int) -> Select[tables.Label]:
+    """Of the decisions that people took about a revision the one that stands: the newest."""
+    label = tables.Label
+    return select(label).where(label.revision_id == revision_id).order_by(label.id.desc()).limit(1)
+
+
 def show(session: Session, ticket_id: int, revision_id: int) -> None:
     """The ticket's row shows the current verdict of this revision, if it is still the newest revision."""
     verdict = session.scalars(current_verdict(revision_id)).one()

@@ -56,11 +56,13 @@ def _observe(session: Session, ticket: Ticket, *, back: float, **columns: Any) -
 
 
 def _overruled(session: Session, tickets: list[Ticket]) -> None:
-    """A lead who found more than the machine, where it found something to cite."""
+    """A lead who found more than the machine, on tickets that passed all the same."""
     lead = session.scalars(select(User).where(User.role == "lead")).first()
     assert lead is not None
     failed = select(Finding).join(Verdict, Verdict.id == Finding.verdict_id)
-    for back, ticket in zip(STRICT, (one for one in tickets if one.outcome != "escalate"), strict=False):
+    for back, ticket in zip(
+        STRICT, (one for one in tickets if one.outcome == "pass" and not one.label_id), strict=False
+    ):
         found = session.scalars(failed.where(Verdict.id == ticket.verdict_id, Finding.criterion == "root_cause")).one()
         found.result, found.reason = "not_met", "The record does not say it."
         label = Label(
@@ -70,6 +72,7 @@ def _overruled(session: Session, tickets: list[Ticket]) -> None:
         )  # fmt: skip
         session.add(label)
         session.flush()
+        ticket.label_id, ticket.decision = label.id, label.outcome
         text_hash = shipped_context().rubric["root_cause"].text_hash
         session.add(LabelFinding(label_id=label.id, criterion="root_cause", text_hash=text_hash, result="met"))
         columns = {"observer": "person", "agent": "qc", "code": "overruled", "direction": "false_fail"}

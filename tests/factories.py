@@ -19,6 +19,7 @@ from agents.verdict import Evidence, Finding, Span
 from app import documents
 from app.tables import (
     Base,
+    BlindCheck,
     Connection,
     ContextVersion,
     Delivery,
@@ -209,6 +210,13 @@ def make_verdict(
         ticket.review_state, ticket.escalated = "done", outcome == "escalate"
         session.flush()
     return verdict
+
+
+def make_blind_check(session: Session, user: User, *, verdict: Verdict | None = None) -> BlindCheck:
+    """A finished ticket that a lead was given without its verdict."""
+    if verdict is None:
+        verdict = make_verdict(session, session.get_one(Revision, make_ticket(session).revision_id))
+    return _added(session, BlindCheck(user_id=user.id, revision_id=verdict.revision_id, verdict_id=verdict.id))
 
 
 def make_run(session: Session, *, revision: Revision | None = None, **columns: object) -> Run:

@@ -17,7 +17,15 @@ from app.audit import COMMAND_LINE
 from app.sign_ins import ROLES
 from app.web.auth import CSRF_HEADER
 from tests.browsers import browser, signed_in
-from tests.factories import make_connection, make_context, make_delivery, make_pattern, make_ticket, make_user
+from tests.factories import (
+    make_blind_check,
+    make_connection,
+    make_context,
+    make_delivery,
+    make_pattern,
+    make_ticket,
+    make_user,
+)
 from tests.proposing import make_proposal
 
 if TYPE_CHECKING:
@@ -48,6 +56,13 @@ LEAST: dict[str, Role | None] = {
     "GET /": "viewer",
     "GET /banner": "viewer",
     "GET /tickets/{ticket_id}": "viewer",
+    "POST /tickets/{ticket_id}/decision": "lead",
+    "POST /tickets/{ticket_id}/claim": "lead",
+    "POST /tickets/{ticket_id}/release": "lead",
+    "GET /audit": "lead",
+    "POST /audit": "lead",
+    "GET /audit/{check_id}": "lead",
+    "POST /audit/{check_id}": "lead",
     "GET /context": "viewer",
     "GET /context/diff": "viewer",
     "GET /context/{version}": "viewer",
@@ -114,6 +129,7 @@ class Desk(NamedTuple):
 def desk(stranger_pages: TestClient, session: Session) -> Desk:
     """One of everything that a route may be about."""
     make_delivery(session, connection=make_connection(session), state="parked", reason="unreadable")
+    lead = make_user(session, role="lead")
     values = {
         "connection": "helpdesk",
         "token": links.invite(session, email="x@example.com", role="admin", actor=COMMAND_LINE, now=clock.now()),
@@ -122,7 +138,8 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "a": make_context(session).version,
         "b": make_context(session).version,
         "pattern_id": make_pattern(session).id,
-        "user_id": make_user(session, role="lead").id,
+        "user_id": lead.id,
+        "check_id": make_blind_check(session, lead).id,
         "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }
     make_user(session, role="admin")

@@ -20,8 +20,10 @@ from app.web.guard import SAFE_METHODS
 from app.web.pages import (
     account,
     agents,
+    audit,
     banner,
     context,
+    deciding,
     health,
     operations,
     patterns,
@@ -52,6 +54,8 @@ PAGES = (
     banner,
     queue,
     ticket,
+    deciding,
+    audit,
     operations,
     context,
     agents,
@@ -143,6 +147,7 @@ _TITLES = {
     405: "Nothing here",
     409: "Not done",
     413: "Not done",
+    422: "Not done",
     503: "Not available now",
 }
 _EXPLAINED = {
