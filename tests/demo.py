@@ -99,7 +99,8 @@ def _reopened(session: Session, *, connection: tables.Connection) -> None:
 def _decided(session: Session) -> None:
     """A decision and the one it superseded, somebody's claim, and a blind check before and after its answer."""
     lead, admin = (
-        session.scalars(select(tables.User).where(tables.User.role == role)).one() for role in ("lead", "admin")
+        session.scalars(select(tables.User).where(tables.User.email == f"{role}@example.com")).one()
+        for role in ("lead", "admin")
     )
     mended, claimed, checked, unseen = (
         _named(session, name) for name in ("INC-2077", "INC-2046", "INC-2047", "INC-2048")
