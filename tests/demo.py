@@ -25,7 +25,7 @@ from app.clock import now
 from app.intake.recording import record
 from app.sign_ins import ROLES
 from app.weighing import Decision
-from tests import demo_patterns, demo_proposals
+from tests import demo_patterns, demo_proposals, demo_reports
 from tests.factories import (
     PASSWORD,
     REPOSITORY,
@@ -230,6 +230,9 @@ def main() -> None:
             engine = db.make_engine(server.url)
             with Session(engine, expire_on_commit=False) as session:
                 fill(session)
+                demo_reports.fill(session)
+                demo_reports.written(session, Settings(_env_file=None))
+                session.commit()
             port = int(sys.argv[1]) if len(sys.argv) > 1 else 8123
             serve(engine, Path(folder), port=port)
             engine.dispose()
