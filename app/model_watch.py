@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from agents.gateway import CallFailed
 from app import local_model
 from app.db import transaction
+from app.limiter import Limiter
 from app.models import CONCURRENCY, LOCAL, ROLES, Choice, Ready, Role, choose, explain, open_model
 from app.queue import enqueue
 from app.tables import ModelState
@@ -60,6 +61,7 @@ class Models:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._limiter = Limiter(maximum=CONCURRENCY)
         self._lock = threading.Lock()
         self._ready: dict[Role, Ready] = {}
         self._local_urls: dict[Role, str | None] = {}
@@ -129,7 +131,7 @@ class Models:
 
     def _opened(self, choice: Choice, local: local_model.LocalState | None) -> Status:
         try:
-            ready = open_model(self._settings, choice, concurrency=CONCURRENCY, local=local)
+            ready = open_model(self._settings, choice, limiter=self._limiter, local=local)
         except CallFailed as failure:
             status = self._failure_status(choice, failure)
             with self._lock:
