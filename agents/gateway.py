@@ -338,7 +338,9 @@ def _reply(message: Message, *, text: str, outcome: Outcome, latency_ms: int) ->
     """Whatever a server left out: the reply is paid, and has to be kept."""
     words = (text, message.stop_reason, message.model, message._request_id)  # noqa: SLF001  the SDK's documented name
     text, stop_reason, model, request_id = (_UNSTORABLE.sub("\ufffd", word or "") for word in words)
-    return Reply(text, outcome, stop_reason, _usage(message), model, request_id, latency_ms)
+    geo = getattr(message.usage, "inference_geo", None)
+    where = geo if isinstance(geo, str) else ""
+    return Reply(text, outcome, stop_reason, _usage(message), model, request_id, latency_ms, _UNSTORABLE.sub("", where))
 
 
 def _usage(message: Message) -> Usage:

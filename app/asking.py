@@ -198,9 +198,9 @@ class Asking:
         """The smallest call that is billed, once and at once. Raises CallFailed."""
         return self._gateway.probe(model)
 
-    def stop(self) -> None:
+    def stop(self, why: CallFailed | None = None) -> None:
         """Nothing more is asked; what is in flight may end and is kept."""
-        self._pace.stop(CallFailed("connection", "stopped"))
+        self._pace.stop(why or CallFailed("connection", "stopped"))
 
     def close(self) -> None:
         self._gateway.close()
