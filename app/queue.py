@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "procrastinate"  # out of the way of our own tables
 
-TaskName = Literal["intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay"]
+TaskName = Literal[
+    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay", "report", "report_again", "mail",
+]  # fmt: skip
 
 
 Lane = Literal["short", "model"]
@@ -42,6 +44,9 @@ TASKS: Mapping[TaskName, Task] = {
     "triage": Task(frozenset({"revision_id"}), "model", priority=1),
     "review": Task(frozenset({"revision_id"}), "model"),
     "propose": Task(frozenset({"pattern_id"}), "model"),
+    "report": Task(frozenset({"monday"}), "model", priority=2),  # a full lane must not delay it beyond Monday
+    "report_again": Task(frozenset({"monday", "after", "user_id"}), "model", priority=2),
+    "mail": Task(frozenset({"report_id"}), "short"),
     "replay": Task(frozenset({"replay_id"}), "model"),
 }
 
