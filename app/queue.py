@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 SCHEMA = "procrastinate"  # out of the way of our own tables
 
 TaskName = Literal[
-    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay", "report", "report_again", "mail",
+    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay",
+    "report", "report_again", "mail",
 ]  # fmt: skip
 
 

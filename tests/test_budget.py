@@ -22,7 +22,7 @@ from app.runs import RunStore
 from app.tables import Reservation, Run, Spending, Ticket
 from tests.cast import MODEL, nonce_for, reply, revision, shipped_context
 from tests.double import running
-from tests.factories import make_context, make_ticket
+from tests.factories import make_context, make_ticket, office_ticket
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -190,11 +190,12 @@ def test_work_is_parked_with_words_and_goes_on_by_itself_when_there_is_room(
     engine: Engine, session: Session, settings: Settings, vault: Vault
 ) -> None:
     with running() as double:
-        made = limited(settings, "0.01", anthropic_api_key=SecretStr(double.key), anthropic_base_url=double.base_url)
+        key = {"anthropic_api_key": SecretStr(double.key), "anthropic_base_url": double.base_url}
+        made = limited(settings, "0.004", **key)
         deps = Deps(engine, vault, made, Models(engine, made))
         deps.models.refresh()
         make_context(session)
-        tickets = [make_ticket(session) for _ in range(8)]
+        tickets = [make_ticket(session, text=office_ticket(subject=f"VPN drops {number}")) for number in range(8)]
         session.commit()
         for ticket in tickets:
             assert ticket.revision_id is not None
@@ -204,7 +205,7 @@ def test_work_is_parked_with_words_and_goes_on_by_itself_when_there_is_room(
         waiting = [one for one in states if one.review_state == "waiting_model"]
         assert 0 < len(waiting) < 8
         assert "goes on by itself at 00:00" in waiting[0].review_note
-        assert double.account.cost <= Decimal("0.01")
+        assert double.account.cost <= Decimal("0.004")
         before = len(double.account.calls)
 
         session.execute(text("delete from procrastinate.procrastinate_jobs"))
@@ -232,7 +233,7 @@ def _jobs(session: Session) -> int:
 
 @pytest.mark.parametrize(
     ("spent", "stopped", "said"),
-    [("3.99", False, None), ("4", False, "80 %"), ("4.999", True, "is used up"), ("6", False, "80 %")],
+    [("3.99", False, None), ("4", False, "80 %"), ("4.999", True, "is used up ("), ("6", False, "80 %")],
 )
 def test_every_page_says_how_the_budget_stands(  # noqa: PLR0913  what a page depends on
     engine: Engine, session: Session, settings: Settings, pages: TestClient, *, spent: str, stopped: bool, said: str
@@ -243,5 +244,5 @@ def test_every_page_says_how_the_budget_stands(  # noqa: PLR0913  what a page de
         with pytest.raises(OverBudget):
             Budget(engine, limited(settings, "5")).reserve(Decimal("0.01"))
     page = pages.get("/operations").text
-    for words in ("80 %", "is used up"):
+    for words in ("80 %", "is used up ("):
         assert (words in page) is (words == said)
