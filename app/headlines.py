@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from app.queries.figures.decisions import Agreement, Escalations
     from app.queries.figures.improving import Failures, ReleaseRow
     from app.queries.figures.money import Cost, Forecast
+    from app.queries.figures.service import CodeRow
     from app.queries.figures.verdicts import CriterionRow, Outcomes
     from app.web.names import Names
 
@@ -95,6 +96,14 @@ def failures(found: Failures) -> str:
     """2 in 310 runs, 0.6 per 100."""
     rate = "" if found.per_hundred is None else f", {found.per_hundred:.1f} per 100"
     return f"{found.count:,} in {plural(found.runs, 'run')}{rate}"
+
+
+def agents(rows: Sequence[CodeRow], names: Names) -> str:
+    """What failed most; rows come with the most frequent first."""
+    if not rows:
+        return "No failure of an agent was seen"
+    worst = rows[0]
+    return f"{names.agent(worst.agent)} {names.words(worst)}: {plural(worst.count, 'time')}"
 
 
 def helped(row: ReleaseRow) -> str:

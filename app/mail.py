@@ -77,6 +77,8 @@ def again(session: Session, settings: Settings, *, week: str, actor: Actor, at: 
     report_id = session.scalar(select(func.max(Report.id)).where(Report.week == week))
     if report_id is None:
         raise NotFound("there is no report of this week yet")
+    if not settings.recipients:
+        raise Conflict("mail is not set up, so nothing was sent; the page of reports says how")
     keys = [key_of(week, address) for address in settings.recipients]
     rows = session.scalars(select(Mail).where(Mail.key.in_(keys)).order_by(Mail.key).with_for_update()).all()
     settled = [row for row in rows if row.state == "sent" or in_flight(row.state, row.note, row.changed_at, at=at)]
