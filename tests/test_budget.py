@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select, text
 
 from agents import qc
 from agents.gateway import CallFailed
@@ -44,7 +44,7 @@ def limited(settings: Settings, usd: str | None, **changes: object) -> Settings:
 def spend(session: Session, usd: str, *, quarter: datetime | None = None) -> None:
     at = quarter or func.date_bin(ledger.QUARTER, func.now(), text("timestamptz 'epoch'"))
     row = {"quarter": at, "agent": f"agent {usd} {quarter}", "calls": 1, "cost_usd": Decimal(usd)}
-    session.execute(Spending.__table__.insert().values(row))
+    session.execute(insert(Spending).values(row))
     session.commit()
 
 
@@ -84,7 +84,12 @@ def test_only_what_was_spent_that_day_counts(session: Session) -> None:
     ]:  # fmt: skip
         spend(session, usd, quarter=quarter)
     found = standing(session, limit=Decimal(4), now=noon, zone=BERLIN)
-    assert (found.day.name, found.spent_usd, found.warning, found.stopped) == (date(2026, 11, 26), 3, False, False)
+    assert (found.day.name, found.spent_usd, found.warning, found.stopped) == (
+        date(2026, 11, 26),
+        Decimal(3),
+        False,
+        False,
+    )
     assert standing(session, limit=Decimal("3.75"), now=noon, zone=BERLIN).warning, "80 %"
     assert not standing(session, limit=None, now=noon, zone=BERLIN).warning
 
@@ -169,8 +174,13 @@ def test_what_a_dead_worker_had_set_aside_counts_no_longer_after_a_while(
 def test_the_ledgers_sums_are_those_of_the_runs_and_reuse_is_counted_as_saved(engine: Engine, session: Session) -> None:
     ticket, context = make_ticket(session), make_context(session)
     session.commit()
-    pinned = {"revision_id": ticket.revision_id, "context_version": context.version}
-    store = RunStore(engine, **pinned, today=lambda: clock.now().date(), demonstration=False)
+    store = RunStore(
+        engine,
+        revision_id=ticket.revision_id,
+        context_version=context.version,
+        today=lambda: clock.now().date(),
+        demonstration=False,
+    )
     for number in range(3):
         assert store.find(question(number)) is None
         store.keep(question(number), reply("{}"))
