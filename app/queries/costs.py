@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, and_, func, not_, select
@@ -15,6 +14,7 @@ from app.tables import Finding, Run, Spending, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
