@@ -31,6 +31,10 @@ class DoubleProcess:
     def reset(self) -> None:
         self._order("reset", {})
 
+    def latency(self, seconds: float) -> None:
+        """From now on each reply takes so long."""
+        self._order("settings", {"latency": seconds})
+
     def fault(self, *rules: Mapping[str, object]) -> None:
         """From now on these go wrong, and nothing else."""
         self._order("faults", {"rules": rules})
