@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from app import embedded
 from app.settings import Settings
 from tests import desk
 from tests.double import Double, running
-from tests.house import House, wait_until
+from tests.house import REPOSITORY, House, wait_until
 from tests.story import CRAFTED, HARMS, HELPS, SWAPPED, worker_and_chief
 from tests.test_up import free_port
 from tests.visitor import Visitor
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery staple"
 PEOPLE = ("Ana Ruiz", "Ben Okafor", "Chloe Lindqvist", "Dev Patel", "Edda Moser")
 _numbers = itertools.count(1)
@@ -96,20 +96,10 @@ class Story:
 
     def _connected(self) -> str:
         """The address that tickets are sent to, with its token."""
-        done = self.command("connection", "add", "helpdesk", "--scheme", "path")
+        done = self.house.command("connection", "add", "helpdesk", "--scheme", "path")
         found = re.search(r"secret, shown this once: (\S+)", done)
         assert found, done
         return f"/hooks/helpdesk/{found[1]}"
-
-    def command(self, *words: str) -> str:
-        environment = {"PATH": "/usr/bin:/bin", "TICKETQC_DATA_DIR": str(self.house.data)}
-        repository = Path(__file__).resolve().parent.parent
-        done = subprocess.run(  # noqa: S603  our own command
-            [sys.executable, "-m", "app.cli", *words],
-            env=environment, cwd=repository, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
 
     def send(self, work: str, *, count: int) -> list[int]:
         """Finished tickets of different requesters, judged; their ids."""
@@ -122,13 +112,16 @@ class Story:
         names = [f"INC-{number}" for number in numbers]
         judged = "select id from tickets where external_id = any(%s) and review_state = 'done' order by id"
         wait_until(lambda: len(self.rows(judged, names)) == count)
-        return [int(row[0]) for row in self.rows(judged, names)]
+        return [int(str(row[0])) for row in self.rows(judged, names)]
 
-    def rows(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    def connected(self) -> psycopg.Connection[tuple[object, ...]]:
         url = embedded.running_url(Settings(_env_file=None, data_dir=self.house.data))
         assert url is not None
-        with psycopg.connect(url) as connection:
-            return connection.execute(statement, values).fetchall()  # type: ignore[arg-type]  # our own words
+        return psycopg.connect(url)
+
+    def rows(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        with self.connected() as connection:
+            return connection.execute(statement.encode(), values).fetchall()
 
     def outcome(self, ticket: int) -> tuple[str, str]:
         """The machine's verdict on a ticket, and what it found of the root cause."""
@@ -190,6 +183,7 @@ def test_the_whole_loop(story: Story, lead: Visitor) -> None:
     _noise_changes_nothing(story, lead)
     _a_harmful_edit_is_seen_in_its_trial_and_rejected(story, lead)
     _what_a_ticket_wants_to_be_a_rule_becomes_none(story, lead)
+    _the_report_tells_it(story, lead)
     _nothing_happened_twice(story)
 
 
@@ -272,6 +266,34 @@ def _what_a_ticket_wants_to_be_a_rule_becomes_none(story: Story, lead: Visitor) 
     assert CRAFTED not in lead.words
 
 
+A_WEEK_PASSES = """
+DO $$
+DECLARE moment record;
+BEGIN
+    FOR moment IN SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND data_type = 'timestamp with time zone' AND table_name <> 'sign_ins' LOOP
+        EXECUTE format('UPDATE %I SET %2$I = %2$I - interval ''7 days''', moment.table_name, moment.column_name);
+    END LOOP;
+END $$
+"""
+
+
+def _the_report_tells_it(story: Story, lead: Visitor) -> None:
+    """The week that all this happened in, once it is over: the clock is moved, by moving what happened."""
+    with story.connected() as connection:
+        connection.execute(A_WEEK_PASSES)
+    year, number, _ = (datetime.now(UTC) - timedelta(days=7)).isocalendar()  # noqa: TID251  as the processes' clocks
+    week = f"{year}-W{number:02}"
+    lead.open("/reports")
+    lead.submit(f"/reports/{week}/again")
+    wait_until(lambda: bool(story.rows("select from reports where week = %s", week)))
+    lead.open(f"/reports/{week}")
+    assert "A quiet week." in lead.words
+    assert "4711" not in lead.words  # a number that is not in the data took its sentence with it
+    for told in ("It closes the gap.", "To see whether it can be undone.", "Root cause"):
+        assert told in lead.words
+
+
 def _nothing_happened_twice(story: Story) -> None:
     """With two workers and two clocks: one pattern, one proposal, one replay, one verdict for what there is one of."""
     patterns = story.rows("select subject from patterns")
@@ -280,6 +302,7 @@ def _nothing_happened_twice(story: Story) -> None:
     )
     assert story.rows("select count(*) from proposals") == [(3,)]
     assert story.rows("select count(*) from replays where state = 'done'") == [(2,)]
+    assert story.rows("select count(*) from reports") == [(1,)]
     workers = "select count(distinct worker_id) from procrastinate.procrastinate_jobs where status = 'succeeded'"
     ((used,),) = story.rows(workers)
     assert int(str(used)) > 2  # two lanes a worker: both workers had their share
