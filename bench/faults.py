@@ -82,7 +82,7 @@ def _rules(share: float) -> list[dict[str, object]]:
 def _reviewed(server: DoubleProcess, file: Path, journal: Path) -> Outcome:
     batch, context = read_tickets(file), read_context(REPOSITORY / "context")
     started = time.monotonic()
-    primed = 0
+    primed = judged = run = 0
     for run in range(1, MOST_RUNS + 1):
         gateway = Gateway(Endpoint(KEY, server.base_url, timeout_seconds=TIMEOUT))
         gateway.look_up(MODEL)
