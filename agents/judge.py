@@ -200,7 +200,9 @@ class _Judging:
             return worker
         try:
             answer, seen = self._qc("strong", by=strong)
-        except CallFailed:
+        except CallFailed as failure:
+            if failure.code == "over_budget":  # then the ticket waits, as for any other call
+                raise
             return worker
         asked = replace(worker, observations=(*worker.observations, *seen), route="strong", strong=strong.model)
         if isinstance(answer, Failed):

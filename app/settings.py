@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import zoneinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -99,6 +100,9 @@ class Settings(BaseSettings):
     worker_model: str = Field(default="", description="a model id, local, or none")
     strong_model: str = Field(default="", description="a model id, local, or none")
     strong_on_abstention: bool = Field(default=False, description="true or false")
+    daily_budget_usd: Decimal | None = Field(
+        default=None, ge=0, description="US dollars a day, such as 5 or 0.50; 0 pays for nothing"
+    )
     host: str = Field(default="127.0.0.1", min_length=1, description="an address to listen on, such as 127.0.0.1")
     port: int = Field(default=8000, ge=1, le=65535, description="a whole number from 1 to 65535")
     timezone: Annotated[str, AfterValidator(_zone)] = Field(

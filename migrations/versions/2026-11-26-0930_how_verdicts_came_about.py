@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "c41d7e90b2f5"
-down_revision = "8e2f64c1d7a0"
+down_revision = "4c9a7be2d610"
 branch_labels = None
 depends_on = None
 
