@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from app.limiter import Limiter
     from app.local_model import LocalState
     from app.models import Ready
     from app.review_file import Report
@@ -42,6 +43,7 @@ def review(
     from app import data_dir, log, review_file
     from app.clock import now
     from app.journal import Journal
+    from app.limiter import Limiter
     from app.models import LOCAL_CONCURRENCY
     from app.settings import load_settings
     from app.vault import Vault
@@ -52,8 +54,9 @@ def review(
     batch = review_file.read_tickets(file)
     context = review_file.read_context(settings.context_dir)
     vault = Vault.load(settings)
-    ready = _open(settings, errors, concurrency=concurrency)
-    strong = _open_strong(settings, errors, concurrency=concurrency) if ready is not None else None
+    limiter = Limiter(maximum=concurrency)
+    ready = _open(settings, errors, limiter=limiter)
+    strong = _open_strong(settings, errors, limiter=limiter) if ready is not None else None
     folder = data_dir.ensure(settings.data_dir)
     opened = closing(ready.asking) if ready is not None else nullcontext()
     opened_strong = closing(strong.asking) if strong is not None else nullcontext()
@@ -110,11 +113,10 @@ def _standard_output() -> Iterator[None]:
             raise ReviewError(f"cannot write the result: {error.strerror}. {KEPT}") from None
 
 
-def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | None:
+def _open(settings: Settings, errors: Console, *, limiter: Limiter) -> Ready | None:
     """The chosen model, ready to answer; None where none is chosen, and a line that says so."""
     from agents.gateway import CallFailed
     from app.errors import ModelError
-    from app.limiter import Limiter
     from app.models import choose, describe, explain, open_model
 
     choice = choose(settings)
@@ -123,12 +125,12 @@ def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | N
         return None
     local = _local_model(settings, errors) if choice.local else None
     try:
-        return open_model(settings, choice, limiter=Limiter(maximum=concurrency), local=local)
+        return open_model(settings, choice, limiter=limiter, local=local)
     except CallFailed as failure:
         raise ModelError(explain(failure, choice)) from failure
 
 
-def _open_strong(settings: Settings, errors: Console, *, concurrency: int) -> Ready | None:
+def _open_strong(settings: Settings, errors: Console, *, limiter: Limiter) -> Ready | None:
     """The strong model where the settings want it asked; a local one has no stronger brother."""
     from agents.gateway import CallFailed
     from app.errors import ModelError
@@ -139,7 +141,7 @@ def _open_strong(settings: Settings, errors: Console, *, concurrency: int) -> Re
         return None
     errors.print(f"where that cannot say: {choice.model}", highlight=False)
     try:
-        return open_model(settings, choice, concurrency=concurrency, local=None)
+        return open_model(settings, choice, limiter=limiter, local=None)
     except CallFailed as failure:
         raise ModelError(explain(failure, choice)) from failure
 
