@@ -227,10 +227,13 @@ def test_a_ticket_before_any_release_still_shows_its_thread(pages: TestClient, s
 def test_escalations_show_rule_and_span(pages: TestClient, session: Session) -> None:
     make_context(session)
     ticket = make_ticket(session)
-    make_escalation(session, _revision(session, ticket), evidence=[CITED])
+    revision = _revision(session, ticket)
+    make_escalation(session, revision, evidence=[CITED])
+    make_escalation(session, revision, agent="code", evidence=[CITED])
     page = _page(pages, session, ticket)
+    assert "Security incident found by code" in page.one("li", id="r-security_incident-code").words
     rule = page.one("li", id="r-security_incident")
-    assert "Security incident found by triage" in rule.words
+    assert "Security incident found by the agent (triage)" in rule.words
     assert "tone-escalate" in page.one("li", id="L9").one("mark").classes
 
 

@@ -153,6 +153,11 @@ class EscalationRow:
     evidence: tuple[Evidence, ...]
     recorded_at: datetime
 
+    @property
+    def anchor(self) -> str:
+        """Its place on the page; an agent and code may have found the same rule."""
+        return f"r-{self.rule}-code" if self.agent == "code" else f"r-{self.rule}"
+
 
 @dataclass(frozen=True)
 class ObservationRow:

@@ -75,7 +75,7 @@ def groups(findings: Iterable[Finding], context: Context) -> tuple[Group, ...]:
 
 def cites(shown: Iterable[Group], escalations: Sequence[EscalationRow], titles: Mapping[str, str]) -> tuple[Cite, ...]:
     """Everything that points into the thread; what decides before what does not."""
-    rules = (Cite(f"r-{row.rule}", titles.get(row.rule, row.rule), "escalate", row.evidence) for row in escalations)
+    rules = (Cite(row.anchor, titles.get(row.rule, row.rule), "escalate", row.evidence) for row in escalations)
     found = (
         Cite(one.anchor, one.title, group.result, one.finding.evidence)
         for group in shown
