@@ -2,7 +2,8 @@
 
 A wording is a regular expression in which a space stands for white space, `~40` for at most 40 characters of the same
 sentence, and `{name}` for a class of the same file. It is tried only on texts that hold one of its `words`, cut to six
-letters on both sides, so that a list of hundreds costs next to nothing.
+letters on both sides, so that a list of hundreds costs next to nothing. One without words is for scripts other than
+Latin.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class WordList:
 
     def __init__(self, content: _File) -> None:
         self._wordings = [_compiled(entry, content.classes) for entry in content.entries]
-        self._always = frozenset(number for number, entry in enumerate(content.entries) if not entry.words)
+        self._other_scripts = frozenset(number for number, entry in enumerate(content.entries) if not entry.words)
         self._by_stem: dict[str, set[int]] = {}
         for number, entry in enumerate(content.entries):
             for word in entry.words:
@@ -76,7 +77,8 @@ class WordList:
     def hits(self, text: str) -> Iterator[Hit]:
         """The first place of each wording that a folded text has, in the order of the file."""
         stems = {word[:STEM] for word in _WORD.findall(text)}
-        tried = self._always.union(*(self._by_stem[stem] for stem in stems & self._by_stem.keys()))
+        others = frozenset() if text.isascii() else self._other_scripts
+        tried = others.union(*(self._by_stem[stem] for stem in stems & self._by_stem.keys()))
         for number in sorted(tried):
             if (hit := self._wordings[number].found(text)) is not None:
                 yield hit

@@ -38,6 +38,7 @@ class Spent(NamedTuple):
     skipped: int
     first: Decimal
     second: Decimal
+    rest: Decimal  # runs without hostile text, and the strong model's
     second_runs: int
     prefix: Decimal
     output: Decimal
@@ -66,11 +67,13 @@ def _spent(file: Path, server: DoubleProcess, data_dir: Path, concurrency: int) 
     report = review(file, server, data_dir=data_dir, concurrency=concurrency)
     account = server.account()["totals"]
     second = Decimal(str(report["cost_second_runs_usd"]))
+    rest = Decimal(str(report["cost_masked_runs_usd"])) + Decimal(str(report["cost_strong_usd"]))
     return Spent(
         tickets=report["tickets"],
         skipped=report["skipped_rows"],
-        first=Decimal(account["cost_usd"]) - second,
+        first=Decimal(account["cost_usd"]) - second - rest,
         second=second,
+        rest=rest,
         second_runs=report["second_runs"],
         prefix=account["cache_read_tokens"] * READ + account["cache_write_5m_tokens"] * WRITE,
         output=account["output_tokens"] * Decimal("0.50") / 1_000_000,
@@ -81,13 +84,14 @@ def _print(title: str, spent: Sequence[Spent]) -> None:
     tickets = sum(one.tickets for one in spent)
     total: Any = {name: sum((getattr(one, name) for one in spent), Decimal(0)) for name in Spent._fields}
     each, second = total["first"] / tickets, total["second"] / tickets
-    whole = total["first"] + total["second"]
+    whole = total["first"] + total["second"] + total["rest"]
     times, times_whole = ARTICLE / each, ARTICLE * tickets / whole
     print(f"{title}: {tickets} tickets judged by {MODEL}, {total['skipped']:f} rows skipped")
     print(f"  triage + first QC  ${each:.6f} a ticket, ${total['first']:.4f} in all")
     print(f"                     bar ${TARGET}: {'met' if each <= TARGET else 'MISSED'}")
     print(f"  second runs        ${second:.6f} a ticket, for {total['second_runs']:f} tickets")
-    print(f"  the article paid   ${ARTICLE}, {times:.1f} times as much ({times_whole:.1f} with second runs)")
+    print(f"  without hostile text ${total['rest'] / tickets:.6f} a ticket")
+    print(f"  the article paid   ${ARTICLE}, {times:.1f} times as much ({times_whole:.1f} with all of that)")
     print(f"  the cached context is {total['prefix'] / whole:.1%} of it, answers are {total['output'] / whole:.1%};")
     print(f"                     a context cut by half would save {total['prefix'] / 2 / whole:.1%} at the most")
 

@@ -101,9 +101,10 @@ def _bare(server: DoubleProcess, *, calls: int, concurrency: int) -> float:
 
 def _print_cost(account: dict[str, Any], report: dict[str, Any]) -> None:
     total = float(account["totals"]["cost_usd"])
-    second = report["cost_second_runs_usd"]
-    print(f"cost, triage + first QC  ${total - second:.5f} for {COUNT} tickets (the double's account); "
-          f"second runs ${second:.5f}; our ledger says ${report['cost_usd']:.5f}")  # fmt: skip
+    second, masked = report["cost_second_runs_usd"], report["cost_masked_runs_usd"]
+    print(f"cost, triage + first QC  ${total - second - masked:.5f} for {COUNT} tickets (the double's account); "
+          f"second runs ${second:.5f}; without hostile text ${masked:.5f}; "
+          f"our ledger says ${report['cost_usd']:.5f}")  # fmt: skip
     for agent in account["agents"]:
         share = agent["cache_read_share"]
         print(
