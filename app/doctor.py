@@ -220,7 +220,7 @@ def _in_force(session: Session, settings: Settings) -> Line:
     in_use = releases.newest(session)
     if in_use is None:
         return Line("warning", "context", f"no version is in force yet; {diagnosis.START}")
-    if differs := releases.difference(in_use, settings.context_dir):
+    if differs := releases.difference(session, in_use, settings.context_dir):
         return Line("warning", "context", differs)
     return Line("ok", "context", f"version {in_use.version[:12]} is in force, the same as on disk")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agents.verdict import EvidenceStatus, Result
 
 VERSION = 1
+REMOVED_SUBJECT = "(removed)"  # of a ticket whose texts retention has taken
 
 
 def revision_document(revision: Revision) -> dict[str, Any]:

@@ -36,6 +36,12 @@ class Conflict(TicketqcError):  # noqa: N818  the name says it
     status = 409
 
 
+class DecisionRefused(TicketqcError):  # noqa: N818  the name says it
+    """A decision that says too little, too much, or something that is not in the list; nothing was written."""
+
+    status = 422
+
+
 class CannotStart(TicketqcError):  # noqa: N818  the name says it
     """Nothing was changed, and nothing is left running."""
 

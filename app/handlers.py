@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import retention, reviewing
+from app import calling, patterns, replaying, retention, reviewing
 from app.intake import reading
 from app.jobs import Handler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from app.deps import Deps
+
+
+def _resume(deps: Deps) -> None:
+    """Everything that waits for a model is taken up again."""
+    reviewing.resume(deps)
+    replaying.resume(deps)
+    calling.resume(deps)
+
+
 HANDLERS: Mapping[str, Handler] = {
     "intake": Handler(reading.read_delivery, reading.give_up),
     "triage": Handler(reviewing.triage, reviewing.give_up),
     "review": Handler(reviewing.review, reviewing.give_up),
-    "resume": Handler(reviewing.resume),
+    "resume": Handler(_resume),
     "retention": Handler(retention.run),
+    "patterns": Handler(patterns.run),
+    "propose": Handler(calling.draft, calling.give_up),
+    "replay": Handler(replaying.replay, replaying.give_up),
 }

@@ -14,6 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 from agents.answer import Failed
 from agents.judge import ENGINE_VERSION, Judgement
 from app import documents, tables
+from app.clock import now
+from app.patterns import Fingerprint, notice
+from app.runs import for_its_own_sake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,6 +100,7 @@ def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401 
         run.revision_id == case.revision_id,
         run.context_version == case.context.version,
         run.model == panel,
+        for_its_own_sake(),
     )
     unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
     if session.scalar(select(unpriced)):
@@ -110,6 +114,12 @@ def current_verdict(revision_id: int) -> Select[tables.Verdict]:
     in_force = select(func.max(release.id)).where(release.context_version == verdict.context_version).scalar_subquery()
     newest = (in_force.desc().nulls_last(), verdict.engine_version.desc(), verdict.panel == NO_MODEL, verdict.id.desc())
     return select(verdict).where(verdict.revision_id == revision_id).order_by(*newest).limit(1)
+
+
+def standing_label(revision_id: int) -> Select[tables.Label]:
+    """Of the decisions that people took about a revision the one that stands: the newest."""
+    label = tables.Label
+    return select(label).where(label.revision_id == revision_id).order_by(label.id.desc()).limit(1)
 
 
 def show(session: Session, ticket_id: int, revision_id: int) -> None:
@@ -161,18 +171,39 @@ def _record_escalations(
         session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())
 
 
+def observe(
+    session: Session,
+    seen: Iterable[Observation],
+    *,
+    revision_id: int,
+    context_version: str,
+    label_id: int | None = None,
+) -> None:
+    """One row for each failure, and the patterns that they complete are open. Imported history must not get here."""
+    new = [
+        Fingerprint(one.agent, one.code, one.subject, one.direction)
+        for one in seen
+        if _inserted(session, one, revision_id=revision_id, context_version=context_version, label_id=label_id)
+    ]
+    notice(session, new, now=now())
+
+
+def _inserted(session: Session, seen: Observation, **pinned: Any) -> bool:  # noqa: ANN401  columns
+    """False where this failure is on record already."""
+    row = {
+        "observer": seen.observer,
+        "agent": seen.agent,
+        "code": seen.code,
+        "subject": seen.subject,
+        "direction": seen.direction,
+        "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
+        **pinned,
+    }
+    added = insert(tables.Observation).values(**row).on_conflict_do_nothing().returning(tables.Observation.id)
+    return session.scalar(added) is not None
+
+
 def _record_observations(session: Session, case: Case, observations: Iterable[Observation]) -> None:
     """Imported history makes none: what failed there is not a failure of this week."""
-    if not case.live:
-        return
-    for seen in observations:
-        row = {
-            "observer": seen.observer,
-            "agent": seen.agent,
-            "code": seen.code,
-            "subject": seen.subject,
-            "revision_id": case.revision_id,
-            "context_version": case.context.version,
-            "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
-        }
-        session.execute(insert(tables.Observation).values(**row).on_conflict_do_nothing())
+    if case.live:
+        observe(session, observations, revision_id=case.revision_id, context_version=case.context.version)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "procrastinate"  # out of the way of our own tables
 
-TaskName = Literal["intake", "triage", "review", "resume", "retention"]
+TaskName = Literal["intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay"]
 
 
 Lane = Literal["short", "model"]
@@ -37,9 +37,12 @@ class Task(NamedTuple):
 TASKS: Mapping[TaskName, Task] = {
     "resume": Task(frozenset(), "short"),
     "retention": Task(frozenset(), "short"),
+    "patterns": Task(frozenset(), "short"),
     "intake": Task(frozenset({"delivery_id"}), "short"),
     "triage": Task(frozenset({"revision_id"}), "model", priority=1),
     "review": Task(frozenset({"revision_id"}), "model"),
+    "propose": Task(frozenset({"pattern_id"}), "model"),
+    "replay": Task(frozenset({"replay_id"}), "model"),
 }
 
 # Not procrastinate's own `defer`: where a job waits already it raises from a unique violation, which would end the

@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app import queue, sign_ins
 from app.clock import now
 from app.db import transaction
+from app.documents import REMOVED_SUBJECT
 from app.tables import (
     Delivery,
     Escalation,
@@ -59,7 +60,6 @@ BATCH = 500  # rows a transaction, so that nobody waits long for a lock
 # What is left of a ticket: enough to be read as one, and nothing that a person wrote.
 KEPT = ("external_id", "source", "assignee", "team", "queue", "priority", "category", "status",
         "created_at", "closed_at", "updated_at")  # fmt: skip
-REMOVED_SUBJECT = "(removed)"
 
 
 class Removed(NamedTuple):

@@ -27,7 +27,7 @@ from app.errors import NotFound
 from app.judgements import NO_MODEL, Case, record, record_intake, show
 from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
-from app.runs import DUPLICATE, RunStore
+from app.runs import DUPLICATE, RunStore, for_its_own_sake
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -286,6 +286,7 @@ def _unanswerable(deps: Deps, revision_id: int, ready: Ready) -> bool:
     failed = select(mine.id).where(
         mine.revision_id == revision_id,
         mine.model == ready.model,
+        for_its_own_sake(),
         ~mine.replied,
         mine.outcome != DUPLICATE,
         mine.recorded_at > func.now() - DAY,

@@ -1,4 +1,4 @@
-"""Replies and attempts in the `runs` table: a Store for one revision in the service."""
+"""Replies and attempts in the `runs` table: a Store for one revision, or for a question about none, in the service."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from agents.gateway import CallFailed
@@ -45,7 +46,7 @@ class RunStore:
         self,
         engine: Engine,
         *,
-        revision_id: int,
+        revision_id: int | None,
         context_version: str,
         today: Callable[[], date],
         demonstration: bool,
@@ -106,6 +107,11 @@ class RunStore:
 
     def _cost(self, model: str, usage: Usage) -> Decimal | None:
         return Decimal(0) if self._demonstration else cost(model, usage, on=self._today())
+
+
+def for_its_own_sake() -> ColumnElement[bool]:
+    """The run was made to judge; those that try a proposal out say nothing of what judging costs or how it goes."""
+    return Run.purpose.not_like("replay%")
 
 
 def _found(session: Session, key: str) -> Reply | None:

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     context_dir: Folder = Field(default=REPOSITORY / "context", description="a folder with the context files")
     local_model_path: Folder | None = Field(default=None, description="a GGUF file")
     retention_days: int = Field(default=30, ge=1, description="a whole number of days, 1 or more")
+    replay_tickets: int = Field(
+        default=60, ge=3, le=1000, description="a whole number from 3 to 1000: how many tickets a proposal is tried on"
+    )
     anthropic_api_key: SecretStr | None = Field(
         default=None, validation_alias="ANTHROPIC_API_KEY", repr=False, description="a key for the Messages API"
     )

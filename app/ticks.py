@@ -29,22 +29,31 @@ STOP = (signal.SIGTERM, signal.SIGINT)
 RETENTION_HOUR = 3  # in TICKETQC_TIMEZONE: when few people work
 
 
+def _no_arguments(local: datetime) -> dict[str, int]:  # noqa: ARG001  a task that is the same in every period
+    return {}
+
+
 class Rhythm(NamedTuple):
-    """A task, and the name of the latest of its periods that has begun at a local time."""
+    """A task, the name of the latest of its periods that has begun at a local time, and what it is called with then."""
 
     task: TaskName
     period: Callable[[datetime], str]
+    arguments: Callable[[datetime], dict[str, int]] = _no_arguments
 
 
 def _minute(local: datetime) -> str:
     return local.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
 
 
+def _hour(local: datetime) -> str:
+    return local.astimezone(UTC).strftime("%Y-%m-%dT%H")
+
+
 def _day(local: datetime) -> str:
     return (local - timedelta(hours=RETENTION_HOUR)).date().isoformat()
 
 
-RHYTHMS = (Rhythm("resume", _minute), Rhythm("retention", _day))
+RHYTHMS = (Rhythm("resume", _minute), Rhythm("retention", _day), Rhythm("patterns", _hour))
 
 
 def tick(engine: Engine, *, moment: datetime, zone: ZoneInfo) -> list[str]:
@@ -53,16 +62,18 @@ def tick(engine: Engine, *, moment: datetime, zone: ZoneInfo) -> list[str]:
     So a second clock, a restart, and a period missed while everything was down all end in exactly one job.
     """
     local = moment.astimezone(zone)
-    keys = {rhythm.task: f"{rhythm.task}:{rhythm.period(local)}" for rhythm in RHYTHMS}
-    return [key for task, key in keys.items() if _claim(engine, task=task, key=key)]
+    keys = [(f"{rhythm.task}:{rhythm.period(local)}", rhythm) for rhythm in RHYTHMS]
+    return [key for key, rhythm in keys if _claim(engine, rhythm, key=key, local=local)]
 
 
-def _claim(engine: Engine, *, task: TaskName, key: str) -> bool:
+def _claim(engine: Engine, rhythm: Rhythm, *, key: str, local: datetime) -> bool:
     """True where this clock was the first to write the key; the job is in the same transaction."""
     with transaction(engine) as session:
         new = session.scalar(insert(Tick).values(key=key).on_conflict_do_nothing().returning(Tick.key))
         if new is not None:
-            enqueue(session, task, once=task)
+            arguments = rhythm.arguments(local)
+            once = ":".join((rhythm.task, *map(str, arguments.values())))
+            enqueue(session, rhythm.task, lock=None, once=once, **arguments)
         return new is not None
 
 

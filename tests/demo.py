@@ -13,18 +13,23 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.judge import Judgement, Panel, judge
 from agents.question import Question, Reply, Usage
 from agents.ticket import Revision, Ticket, parse_jsonl_line
-from app import documents, tables
+from app import claims, documents, labels, tables
+from app.audit import Actor
 from app.clock import now
 from app.intake.recording import record
 from app.sign_ins import ROLES
+from app.weighing import Decision
+from tests import demo_patterns
 from tests.factories import (
     PASSWORD,
     REPOSITORY,
+    make_blind_check,
     make_connection,
     make_context,
     make_delivery,
@@ -67,6 +72,7 @@ def fill(session: Session) -> None:
         if ticket.finished and number % 6 != 3:
             _judge(session, row, number=number)
     _reopened(session, connection=helpdesk)
+    _decided(session)
     for minutes, reason in (
         (4, "status: 'Awaiting vendor' is not mapped"),
         (190, "not valid JSON: Expecting ',' delimiter at column 118"),
@@ -76,6 +82,7 @@ def fill(session: Session) -> None:
         )
     for minutes in range(0, 60, 7):
         make_delivery(session, connection=helpdesk, state="read", received_at=now() - timedelta(minutes=minutes))
+    demo_patterns.fill(session)
     session.commit()
 
 
@@ -86,6 +93,37 @@ def _reopened(session: Session, *, connection: tables.Connection) -> None:
     for number, ticket in ((2, first), (0, mended)):
         recorded = record(session, connection=connection, ticket=ticket)
         _judge(session, session.get_one(tables.Revision, recorded.revision_id), number=number)
+
+
+def _decided(session: Session) -> None:
+    """A decision and the one it superseded, somebody's claim, and a blind check before and after its answer."""
+    lead, admin = (
+        session.scalars(select(tables.User).where(tables.User.role == role)).one() for role in ("lead", "admin")
+    )
+    mended, claimed, checked, unseen = (
+        _named(session, name) for name in ("INC-2077", "INC-2046", "INC-2047", "INC-2048")
+    )
+    first = _decide(
+        session, admin, mended, "fail", findings={"root_cause": "not_met"}, reason="other", note="No cause."
+    )
+    _decide(session, lead, mended, "pass", standing_label_id=first)
+    claims.claim(session, actor=Actor(lead.email, lead.id), ticket_id=claimed.id, now=now() - timedelta(minutes=20))
+    answered = make_blind_check(session, admin, verdict=session.get_one(tables.Verdict, checked.verdict_id))
+    answered.label_id = _decide(session, admin, checked, "pass", findings={"root_cause": "met"}, blind=True)
+    make_blind_check(session, admin, verdict=session.get_one(tables.Verdict, unseen.verdict_id))
+
+
+def _named(session: Session, name: str) -> tables.Ticket:
+    return session.scalars(select(tables.Ticket).where(tables.Ticket.external_id == name)).one()
+
+
+def _decide(session: Session, user: tables.User, ticket: tables.Ticket, outcome: Any, **values: Any) -> int:  # noqa: ANN401  a decision's own
+    decision = Decision(ticket.verdict_id or 0, outcome, **values)
+    label_id = labels.decide(
+        session, actor=Actor(user.email, user.id), ticket_id=ticket.id, decision=decision, now=now()
+    )
+    session.flush()
+    return label_id
 
 
 def _judge(session: Session, row: tables.Revision, *, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,11 +19,14 @@ from agents.verdict import Evidence, Finding, Span
 from app import documents
 from app.tables import (
     Base,
+    BlindCheck,
     Connection,
     ContextVersion,
     Delivery,
     Escalation,
     ModelState,
+    Observation,
+    Pattern,
     Release,
     Revision,
     Run,
@@ -208,6 +212,13 @@ def make_verdict(
     return verdict
 
 
+def make_blind_check(session: Session, user: User, *, verdict: Verdict | None = None) -> BlindCheck:
+    """A finished ticket that a lead was given without its verdict."""
+    if verdict is None:
+        verdict = make_verdict(session, session.get_one(Revision, make_ticket(session).revision_id))
+    return _added(session, BlindCheck(user_id=user.id, revision_id=verdict.revision_id, verdict_id=verdict.id))
+
+
 def make_run(session: Session, *, revision: Revision | None = None, **columns: object) -> Run:
     """One answered model call."""
     values = {
@@ -231,6 +242,33 @@ def make_run(session: Session, *, revision: Revision | None = None, **columns: o
         **columns,
     }
     return _added(session, Run(revision_id=revision.id if revision else None, **values))
+
+
+def make_observation(session: Session, ticket: Ticket, **columns: object) -> Observation:
+    """A failure of qc on a ticket's newest revision: a quote that is not there."""
+    values = {
+        "observer": "validator",
+        "agent": "qc",
+        "code": "quote_not_found",
+        "subject": "root_cause",
+        "revision_id": ticket.revision_id,
+        "context_version": make_context(session).version,
+        "evidence": [],
+        **columns,
+    }
+    return _added(session, Observation(**values))
+
+
+def make_pattern(session: Session, **columns: object) -> Pattern:
+    """An open pattern of what `make_observation` makes."""
+    values = {
+        "agent": "qc",
+        "code": "quote_not_found",
+        "subject": "root_cause",
+        "opened_at": datetime(2026, 11, 20, 8, tzinfo=UTC),
+        **columns,
+    }
+    return _added(session, Pattern(**values))
 
 
 def make_triage(session: Session, revision: Revision, **columns: object) -> Triage:

@@ -49,16 +49,37 @@ def test_now_is_in_utc() -> None:
 
 def test_each_period_makes_one_job(engine: Engine) -> None:
     moment = datetime(2026, 11, 23, 10, 5, 30, tzinfo=UTC)
-    assert ticks.tick(engine, moment=moment, zone=BERLIN) == ["resume:2026-11-23T10:05", "retention:2026-11-23"]
+    periods = ["resume:2026-11-23T10:05", "retention:2026-11-23", "patterns:2026-11-23T10"]
+    assert ticks.tick(engine, moment=moment, zone=BERLIN) == periods
     assert ticks.tick(engine, moment=moment + timedelta(seconds=20), zone=BERLIN) == []
-    assert waiting(engine) == ["resume", "retention"]
+    assert waiting(engine) == ["patterns", "resume", "retention"]
+
+
+def test_what_a_period_s_job_is_called_with_is_part_of_what_it_is(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = ticks.Rhythm("propose", lambda local: local.date().isoformat(), lambda local: {"pattern_id": local.day})
+    monkeypatch.setattr(ticks, "RHYTHMS", (days,))
+    for day in (23, 23, 24):
+        ticks.tick(engine, moment=datetime(2026, 11, day, 10, tzinfo=UTC), zone=BERLIN)
+    with transaction(engine) as session:
+        found = session.execute(text("select queueing_lock, args from procrastinate.procrastinate_jobs order by id"))
+        jobs = [tuple(row) for row in found]
+    assert jobs == [("propose:23", {"pattern_id": 23}), ("propose:24", {"pattern_id": 24})]
+
+
+def test_patterns_are_looked_for_once_an_hour_also_where_an_hour_comes_twice(engine: Engine) -> None:
+    begun = datetime(2026, 10, 24, 23, tzinfo=UTC)  # 01:00 in Berlin; 02:00 comes twice
+    moments = [begun + timedelta(minutes=minutes) for minutes in (0, 59, 60, 120, 179, 180)]
+    new = [key for moment in moments for key in ticks.tick(engine, moment=moment, zone=BERLIN) if "patterns" in key]
+    assert new == [f"patterns:2026-10-{hour}" for hour in ("24T23", "25T00", "25T01", "25T02")]
 
 
 def test_a_job_that_still_waits_is_not_joined_by_the_next_of_its_kind(engine: Engine) -> None:
     moment = datetime(2026, 11, 23, 10, 5, tzinfo=UTC)
     ticks.tick(engine, moment=moment, zone=BERLIN)
     assert ticks.tick(engine, moment=moment + timedelta(minutes=1), zone=BERLIN) == ["resume:2026-11-23T10:06"]
-    assert waiting(engine) == ["resume", "retention"]
+    assert waiting(engine) == ["patterns", "resume", "retention"]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +129,8 @@ def test_clocks_that_tick_at_the_same_moment_make_one_job(engine: Engine) -> Non
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(new) == ["resume:2026-11-23T10:05", "retention:2026-11-23"]
-    assert waiting(engine) == ["resume", "retention"]
+    assert sorted(new) == ["patterns:2026-11-23T10", "resume:2026-11-23T10:05", "retention:2026-11-23"]
+    assert waiting(engine) == ["patterns", "resume", "retention"]
 
 
 def test_two_clock_processes_do_no_harm_and_stop_when_asked(engine: Engine, database_url: str, tmp_path: Path) -> None:
@@ -120,7 +141,7 @@ def test_two_clock_processes_do_no_harm_and_stop_when_asked(engine: Engine, data
         assert first.stdout is not None
         assert first.stdout.readline() == b"ticking\n"
         deadline = time.monotonic() + 30
-        while len(keys(engine)) < 2:
+        while len(keys(engine)) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(1)  # the second has come as far by now
@@ -129,4 +150,4 @@ def test_two_clock_processes_do_no_harm_and_stop_when_asked(engine: Engine, data
             assert process.wait(5) in {0, -signal.SIGTERM}  # asked before or after it listens
     minutes = [key for key in keys(engine) if key.startswith("resume")]
     assert len(minutes) <= 2  # a minute may have turned
-    assert waiting(engine) == ["resume", "retention"]
+    assert waiting(engine) == ["patterns", "resume", "retention"]

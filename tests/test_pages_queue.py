@@ -93,7 +93,7 @@ def test_tabs_count_and_choose_verdicts(pages: TestClient, session: Session) -> 
         _judged(session, name, outcome)
     session.commit()
     tabs = [(tab.words, tab.attributes["href"]) for tab in _page(pages).one("nav", cls="tabs").all("a")]
-    assert tabs[:3] == [("All", "/"), ("Escalate 1", "/?verdict=escalate"), ("Fail 2", "/?verdict=fail")]
+    assert tabs[:3] == [("Needs a decision 3", "/"), ("Escalate 1", "/?verdict=escalate"), ("Fail 2", "/?verdict=fail")]
     page = _page(pages, "/?verdict=fail")
     assert len(_rows(page)) == 2
     assert [tab.words for tab in page.all("a", **{"aria-current": "true"})] == ["Fail 2"]
@@ -104,12 +104,16 @@ def test_filters_stand_in_the_address_and_in_the_form(pages: TestClient, session
     for name, result in (("A", "not_met"), ("B", "met")):
         _judged(session, name, "fail", findings=[finding("root_cause", result)])  # type: ignore[arg-type]
     session.commit()
-    page = _page(pages, "/?criterion=root_cause&q=vpn&verdict=fail&queue=Network&source=helpdesk&age=7d")
+    page = _page(
+        pages,
+        "/?criterion=root_cause&q=vpn&verdict=fail&queue=Network&source=helpdesk&age=7d&assignee=Sam+Okoro&claimed=nobody",
+    )
     assert len(_rows(page)) == 1
     assert page.one("p", cls="found").words == "1 ticket found. Clear the filters"
     chosen = {select.attributes["name"]: select.one("option", selected="").words for select in page.all("select")}
     assert chosen == {
         "criterion": "Root cause", "queue": "Network", "source": "helpdesk", "age": "in the last 7 days",
+        "assignee": "Sam Okoro", "claimed": "nobody",
     }  # fmt: skip
     assert page.one("input", id="q").attributes["value"] == "vpn"
     assert page.one("input", name="verdict").attributes["value"] == "fail"
@@ -141,7 +145,7 @@ def test_a_thousand_tickets_come_in_pages_that_lead_to_the_last(pages: TestClien
     for number in range(1_000):
         make_ticket(session, connection=connection, text=office_ticket(external_id=f"T{number}"))
     session.commit()
-    page = _page(pages, "/?queue=Network")
+    page = _page(pages, "/?queue=Network&verdict=all")
     seen: list[str] = []
     while True:
         seen += [row.one("a").attributes["href"] for row in _rows(page)]
@@ -160,7 +164,7 @@ def test_hostile_and_endless_text_is_only_text(pages: TestClient, session: Sessi
     ticket = make_ticket(session, text=text)
     make_verdict(session, session.get_one(Revision, ticket.revision_id), reasons=["<u>why</u>"])
     session.commit()
-    page = _page(pages)
+    page = _page(pages, "/?verdict=all")
     (row,) = _rows(page)
     assert row.one("a").text == hostile
     assert row.one("a").attributes["dir"] == "auto"
@@ -172,8 +176,8 @@ def test_hostile_and_endless_text_is_only_text(pages: TestClient, session: Sessi
 def test_htmx_gets_the_list_alone_and_the_address_that_it_stands_for(pages: TestClient, session: Session) -> None:
     make_ticket(session)
     session.commit()
-    answer = pages.get("/?q=vpn&criterion=&queue=", headers=HTMX)
-    assert answer.headers["hx-replace-url"] == "/?q=vpn"
+    answer = pages.get("/?q=vpn&criterion=&queue=&verdict=all", headers=HTMX)
+    assert answer.headers["hx-replace-url"] == "/?verdict=all&q=vpn"
     part = read(answer.text)
     assert len(_rows(part)) == 1
     assert part.one("section", id="queue")
@@ -183,8 +187,8 @@ def test_htmx_gets_the_list_alone_and_the_address_that_it_stands_for(pages: Test
 def test_the_list_looks_soon_where_it_moves_and_else_for_what_is_new(pages: TestClient, session: Session) -> None:
     ticket = make_ticket(session, review_state="waiting_model", review_note="waiting for the model")
     session.commit()
-    section = _page(pages, "/?queue=Network").one("section", id="queue")
-    assert section.attributes["hx-get"] == "/?queue=Network"
+    section = _page(pages, "/?queue=Network&verdict=all").one("section", id="queue")
+    assert section.attributes["hx-get"] == "/?verdict=all&queue=Network"
     assert section.attributes["hx-trigger"] == "every 5s"
     ticket.review_state = "open"
     session.commit()

@@ -17,7 +17,16 @@ from app.audit import COMMAND_LINE
 from app.sign_ins import ROLES
 from app.web.auth import CSRF_HEADER
 from tests.browsers import browser, signed_in
-from tests.factories import make_connection, make_context, make_delivery, make_ticket, make_user
+from tests.factories import (
+    make_blind_check,
+    make_connection,
+    make_context,
+    make_delivery,
+    make_pattern,
+    make_ticket,
+    make_user,
+)
+from tests.proposing import make_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +56,29 @@ LEAST: dict[str, Role | None] = {
     "GET /": "viewer",
     "GET /banner": "viewer",
     "GET /tickets/{ticket_id}": "viewer",
+    "POST /tickets/{ticket_id}/decision": "lead",
+    "POST /tickets/{ticket_id}/claim": "lead",
+    "POST /tickets/{ticket_id}/release": "lead",
+    "GET /audit": "lead",
+    "POST /audit": "lead",
+    "GET /audit/{check_id}": "lead",
+    "POST /audit/{check_id}": "lead",
+    "GET /context": "viewer",
+    "GET /context/diff": "viewer",
     "GET /context/{version}": "viewer",
+    "GET /context/{a}/diff/{b}": "viewer",
+    "POST /context/rollback": "lead",
+    "GET /proposals": "viewer",
+    "GET /proposals/{proposal_id}": "viewer",
+    "POST /proposals/{proposal_id}/approve": "lead",
+    "POST /proposals/{proposal_id}/reject": "lead",
+    "POST /proposals/{proposal_id}/revise": "lead",
+    "POST /proposals/{proposal_id}/retry": "lead",
+    "GET /agents": "viewer",
+    "GET /patterns": "viewer",
+    "GET /patterns/{pattern_id}": "viewer",
+    "POST /patterns/{pattern_id}/mute": "lead",
+    "POST /patterns/{pattern_id}/unmute": "lead",
     "GET /operations": "viewer",
     "POST /operations/replay": "lead",
     "GET /settings": "admin",
@@ -60,6 +91,8 @@ LEAST: dict[str, Role | None] = {
 }
 # What forms send; a route without an entry sends nothing.
 FORMS = {
+    "POST /proposals/{proposal_id}/reject": {"draft": "1", "reason": "It hides the gap."},
+    "POST /patterns/{pattern_id}/mute": {"note": "A fault of the form."},
     "POST /settings/people": {"email": "new@example.com", "role": "lead"},
     "POST /settings/people/{user_id}/role": {"role": "admin"},
     "POST /account/name": {"name": "Somebody Else"},
@@ -96,12 +129,18 @@ class Desk(NamedTuple):
 def desk(stranger_pages: TestClient, session: Session) -> Desk:
     """One of everything that a route may be about."""
     make_delivery(session, connection=make_connection(session), state="parked", reason="unreadable")
+    lead = make_user(session, role="lead")
     values = {
         "connection": "helpdesk",
         "token": links.invite(session, email="x@example.com", role="admin", actor=COMMAND_LINE, now=clock.now()),
         "ticket_id": make_ticket(session).id,
         "version": make_context(session).version,
-        "user_id": make_user(session, role="lead").id,
+        "a": make_context(session).version,
+        "b": make_context(session).version,
+        "pattern_id": make_pattern(session).id,
+        "user_id": lead.id,
+        "check_id": make_blind_check(session, lead).id,
+        "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }
     make_user(session, role="admin")
     session.commit()

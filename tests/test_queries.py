@@ -25,6 +25,7 @@ from tests.factories import (
     make_run,
     make_ticket,
     make_triage,
+    make_user,
     make_verdict,
     office_ticket,
 )
@@ -41,27 +42,65 @@ def _row(session: Session, name: str, **columns: Any) -> Ticket:  # noqa: ANN401
 
 
 def _names(session: Session, **filters: str) -> list[str]:
-    return [row.external_id for row in tickets.page(session, Filters(**filters), now=NOW).rows]
+    return [row.external_id for row in tickets.page(session, Filters(**{"verdict": "all", **filters}), now=NOW).rows]
 
 
-def test_what_needs_a_person_comes_first_then_what_is_wrong_and_what_is_newest(session: Session) -> None:
-    _row(session, "open")
-    _row(session, "passed", review_state="done", outcome="pass")
-    _row(session, "running", review_state="running")
-    _row(session, "waiting", review_state="waiting_model", changed_at=NOW - timedelta(hours=1))
-    _row(session, "parked", review_state="parked")
-    _row(session, "failed", review_state="done", outcome="fail", changed_at=NOW - timedelta(hours=2))
-    _row(session, "failed later", review_state="done", outcome="fail")
-    _row(session, "escalated", review_state="done", outcome="escalate")
-    _row(session, "escalated at intake", escalated=True, changed_at=NOW - timedelta(days=3))
-    assert _names(session) == [
-        "escalated", "escalated at intake", "failed later", "failed", "parked", "running", "waiting", "passed", "open",
-    ]  # fmt: skip
+EVERY_STATE: list[tuple[str, dict[str, Any]]] = [
+    ("open", {}),
+    ("passed", {"review_state": "done", "outcome": "pass"}),
+    ("running", {"review_state": "running"}),
+    ("waiting", {"review_state": "waiting_model", "changed_at": NOW - timedelta(hours=1)}),
+    ("parked", {"review_state": "parked"}),
+    ("failed", {"review_state": "done", "outcome": "fail", "changed_at": NOW - timedelta(hours=2)}),
+    ("failed later", {"review_state": "done", "outcome": "fail"}),
+    ("escalated", {"review_state": "done", "outcome": "escalate"}),
+    ("escalated at intake", {"escalated": True, "changed_at": NOW - timedelta(days=3)}),
+    ("decided", {"escalated": True, "decision": "pass", "changed_at": NOW - timedelta(hours=1)}),
+    ("decided later", {"review_state": "done", "outcome": "fail", "decision": "fail"}),
+]
+
+
+def test_what_needs_a_decision_comes_first_the_longest_waiting_of_it_and_else_the_latest(session: Session) -> None:
+    for name, columns in EVERY_STATE:
+        _row(session, name, subject="the same word", **columns)
+    needs = ["escalated at intake", "escalated", "failed", "failed later"]
+    order = [*needs, "parked", "running", "waiting", "passed", "open", "decided later", "decided"]
+    assert _names(session) == _names(session, q="word") == order
+    assert _names(session, verdict="") == needs
+    assert _names(session, verdict="", q="word") == order, "who searches looks for a ticket, wherever it stands"
+    assert _names(session, verdict="decided") == order[-2:]
+    for filters in (Filters(verdict="all"), Filters(verdict="all", q="word")):
+        seen, after = [], None
+        while True:
+            page = tickets.page(session, filters, now=NOW, after=after, size=2)
+            seen += [row.external_id for row in page.rows]
+            if page.after is None:
+                break
+            after = Cursor.read(str(page.after))
+        assert seen == order
+    last = tickets.page(session, Filters(verdict="fail", q="word"), now=NOW, after=Cursor(0, NOW, 1))
+    assert last == ((), None)
+
+
+def test_a_row_says_who_has_it_and_who_decided(session: Session) -> None:
+    ana, ben = make_user(session, name="Ana"), make_user(session, name="Ben")
+    _row(session, "mine", escalated=True, claimed_by=ana.id, claimed_at=NOW)
+    _row(session, "his", escalated=True, claimed_by=ben.id, claimed_at=NOW)
+    _row(session, "nobody's", escalated=True)
+
+    def names(claimed: str) -> list[str]:
+        return [row.external_id for row in tickets.page(session, Filters(claimed=claimed), now=NOW, me=ana.id).rows]
+
+    assert names("mine") == ["mine"]
+    assert names("nobody") == ["nobody's"]
+    assert len(names("")) == tickets.count(session, Filters(), now=NOW, me=ana.id) == 3
+    (row,) = tickets.page(session, Filters(claimed="mine"), now=NOW, me=ben.id).rows
+    assert (row.claimant, row.claimed_by, row.claimed_at, row.decision) == (ben.id, "Ben", NOW, None)
 
 
 def test_a_failed_ticket_that_is_judged_again_waits(session: Session) -> None:
     _row(session, "again", review_state="running", outcome="fail")
-    (row,) = tickets.page(session, Filters(), now=NOW).rows
+    (row,) = tickets.page(session, Filters(verdict="all"), now=NOW).rows
     assert row.state == "waiting"
 
 
@@ -69,7 +108,7 @@ def test_a_row_says_what_decided(session: Session) -> None:
     ticket = make_ticket(session)
     revision = session.get_one(Revision, ticket.revision_id)
     make_verdict(session, revision, outcome="fail", score=58, reasons=["Root cause: not met", "Follow-up: partly"])
-    (row,) = tickets.page(session, Filters(), now=NOW).rows
+    (row,) = tickets.page(session, Filters(verdict="all"), now=NOW).rows
     assert (row.state, row.reason, row.score, row.panel) == (
         "fail",
         "Root cause: not met",
@@ -83,13 +122,13 @@ def test_a_row_escalated_at_intake_names_the_rule_and_not_the_verdict(session: S
     revision = session.get_one(Revision, ticket.revision_id)
     make_verdict(session, revision, outcome="pass")
     make_escalation(session, revision, rule="legal_threat")
-    (row,) = tickets.page(session, Filters(), now=NOW).rows
+    (row,) = tickets.page(session, Filters(verdict="all"), now=NOW).rows
     assert (row.state, row.reason, row.rule) == ("escalate", "", "legal_threat")
 
 
 def test_a_waiting_row_says_why(session: Session) -> None:
     _row(session, "INC-1", review_state="waiting_model", review_note="waiting for the model")
-    (row,) = tickets.page(session, Filters(), now=NOW).rows
+    (row,) = tickets.page(session, Filters(verdict="all"), now=NOW).rows
     assert row.reason == "waiting for the model"
 
 
@@ -97,7 +136,9 @@ def test_filters_narrow_and_combine(session: Session) -> None:
     desk, other = make_connection(session, name="desk"), make_connection(session, name="other")
     _row(session, "A", connection=desk, queue="Network", review_state="done", outcome="fail")
     _row(session, "B", connection=desk, queue="Printing", review_state="done", outcome="pass")
-    _row(session, "C", connection=other, queue="Network", changed_at=NOW - timedelta(days=9))
+    _row(session, "C", connection=other, queue="Network", assignee="Kim", changed_at=NOW - timedelta(days=9))
+    assert _names(session, assignee="Kim") == ["C"]
+    assert tickets.assignees(session) == ("Kim", "Sam Okoro")
     assert _names(session, verdict="fail") == ["A"]
     assert _names(session, queue="Network") == ["A", "C"]
     assert _names(session, source="other") == ["C"]
@@ -145,7 +186,7 @@ def test_every_ticket_is_on_exactly_one_page(session: Session) -> None:
         _row(session, f"T{number}", **columns)  # all changed at the same moment
     seen, after = [], None
     while True:
-        page = tickets.page(session, Filters(), now=NOW, after=after, size=5)
+        page = tickets.page(session, Filters(verdict="all"), now=NOW, after=after, size=5)
         seen += [row.external_id for row in page.rows]
         if page.after is None:
             break
@@ -157,19 +198,19 @@ def test_every_ticket_is_on_exactly_one_page(session: Session) -> None:
 def test_a_full_last_page_has_no_next(session: Session) -> None:
     for number in range(5):
         _row(session, f"T{number}")
-    assert tickets.page(session, Filters(), now=NOW, size=5).after is None
-    assert tickets.page(session, Filters(), now=NOW, size=4).after is not None
+    assert tickets.page(session, Filters(verdict="all"), now=NOW, size=5).after is None
+    assert tickets.page(session, Filters(verdict="all"), now=NOW, size=4).after is not None
 
 
 @pytest.mark.parametrize(
-    "given", ["x", "6.1", "7.1.1", "6.-1.1", "6.1.1; drop", "6." + "9" * 17 + ".1", "\u0666.\u0661.\u0661"]
+    "given", ["x", "6.1", "7.1.1", "-1.1.1", "6.-1.1", "6.1.1; drop", "6." + "9" * 17 + ".1", "\u0666.\u0661.\u0661"]
 )
 def test_a_page_mark_that_is_not_ours_is_refused(given: str) -> None:
     with pytest.raises(BadRequest):
         Cursor.read(given)
 
 
-@pytest.mark.parametrize("filters", [{"verdict": "great"}, {"age": "9y"}])
+@pytest.mark.parametrize("filters", [{"verdict": "great"}, {"age": "9y"}, {"claimed": "x"}])
 def test_a_filter_with_an_unknown_value_is_refused(session: Session, filters: dict[str, str]) -> None:
     with pytest.raises(BadRequest, match="may be one of"):
         _names(session, **filters)
@@ -187,8 +228,9 @@ def test_counts_stop_where_nobody_reads_on(session: Session, monkeypatch: pytest
         "waiting": 0,
         "pass": 0,
         "open": 3,
+        "decided": 0,
     }
-    assert tickets.count(session, Filters(q="vpn"), now=NOW) == 3
+    assert tickets.count(session, Filters(verdict="all", q="vpn"), now=NOW) == 3
 
 
 def test_queues_are_named_once_and_not_the_empty_one(session: Session) -> None:
@@ -244,13 +286,17 @@ def test_no_page_reads_a_whole_table(session: Session) -> None:
     event.listen(engine, "before_cursor_execute", explain)
     try:
         tickets.page(session, Filters(), now=NOW)
-        tickets.page(session, Filters(), now=NOW, after=after)
+        tickets.page(session, Filters(verdict="all"), now=NOW, after=after)
+        tickets.page(session, Filters(), now=NOW, after=after._replace(urgency=5))
+        tickets.page(session, Filters(assignee="Sam"), now=NOW)
+        tickets.page(session, Filters(claimed="mine", verdict="all"), now=NOW, me=1)
+        tickets.assignees(session)
         tickets.page(session, Filters(verdict="escalate"), now=NOW)
-        tickets.page(session, Filters(queue="Queue 3"), now=NOW, after=after)
-        tickets.page(session, Filters(source="helpdesk"), now=NOW)
-        tickets.page(session, Filters(q="inc 17711"), now=NOW)
+        tickets.page(session, Filters(queue="Queue 3", verdict="all"), now=NOW, after=after)
+        tickets.page(session, Filters(source="helpdesk", verdict="all"), now=NOW)
+        tickets.page(session, Filters(q="inc 17711", verdict="all"), now=NOW)
         tickets.page(session, Filters(q="no such word", verdict="pass"), now=NOW, after=after)
-        tickets.count(session, Filters(q="subject", source="helpdesk"), now=NOW)
+        tickets.count(session, Filters(q="subject", source="helpdesk", verdict="all"), now=NOW)
         tickets.counts(session, now=NOW)
         tickets.queues(session)
         operations.parked(session)

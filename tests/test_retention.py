@@ -121,7 +121,7 @@ def test_a_revision_loses_its_text_and_every_quote_of_it_but_not_its_verdict(eng
     ).scalar_one()
     for word in ("VPN", "laptop", "Ana Ruiz", "certificate", "cannot work"):
         assert word not in everything
-    assert ticket.subject == retention.REMOVED_SUBJECT
+    assert ticket.subject == documents.REMOVED_SUBJECT
     triage = documents.triage(session.query(tables.Triage).one().answer)
     assert (triage.category, triage.fields["problem"].state, triage.rules[0].rule) == (
         "network", "present", "security_incident",
@@ -159,7 +159,7 @@ def test_the_newest_state_of_a_ticket_somebody_works_on_is_kept_whole(
     session.expire_all()
     assert "removed" in older.document
     assert "removed" not in newest.document
-    assert ticket.subject != retention.REMOVED_SUBJECT
+    assert ticket.subject != documents.REMOVED_SUBJECT
 
 
 def test_young_revisions_stay(engine: Engine, session: Session) -> None:
@@ -167,7 +167,7 @@ def test_young_revisions_stay(engine: Engine, session: Session) -> None:
     age(session, revision, days=399)
     assert removed(engine).revisions == 0
     session.expire_all()
-    assert ticket.subject != retention.REMOVED_SUBJECT
+    assert ticket.subject != documents.REMOVED_SUBJECT
 
 
 def test_more_than_a_batch_goes_in_one_call_and_a_second_finds_nothing(

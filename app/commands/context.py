@@ -1,16 +1,14 @@
-"""`ticketqc context ...`: look at the context files of a folder, say what is wrong with them, put them in force."""
+"""`ticketqc context ...`: look at the context files of a folder and say what is wrong with them; versions beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from agents.context import Context, ContextError, Problem
+from app.commands.context_folder import place_of, refuse, shown
+from app.commands.context_versions import versions_app
 
 context_app = typer.Typer(help="The files that agents judge by.", no_args_is_help=True)
 
@@ -30,14 +28,14 @@ def lint(
     from agents.context import READ_BY, ContextError, parse, read_folder
     from agents.context_lint import PREFIX_TOKENS, lint, prefix_tokens
 
-    place = _folder(folder)
+    place = place_of(folder)
     try:
         files = read_folder(place)
         problems = lint(files, read_folder(against) if against else None)
     except ContextError as error:
-        _refuse(error, place)
+        refuse(error, place)
     for problem in problems:
-        typer.echo(f"{_shown(place)}/{problem}")
+        typer.echo(f"{shown(place)}/{problem}")
     errors = sum(problem.severity == "error" for problem in problems)
     if errors:
         typer.echo(f"Errors: {errors} of {len(problems)} problems. These files cannot be released as they are.")
@@ -46,7 +44,7 @@ def lint(
     counts = ", ".join(f"{agent} {prefix_tokens(context, agent):,}" for agent in READ_BY)
     warnings = f"warnings: {len(problems)}" if problems else "nothing to mend"
     typer.echo(
-        f"{_shown(place)}: {warnings}; tokens before each ticket (at most {PREFIX_TOKENS:,}): {counts}; "
+        f"{shown(place)}: {warnings}; tokens before each ticket (at most {PREFIX_TOKENS:,}): {counts}; "
         f"version {context.version[:12]}"
     )
 
@@ -60,17 +58,17 @@ def list_files(folder: Folder = None) -> None:
     from agents.context import READ_BY, ContextError, parse, read_documents, read_folder
     from agents.tokens import token_estimate
 
-    place = _folder(folder)
+    place = place_of(folder)
     try:
         context = parse(read_folder(place))
     except ContextError as error:
-        _refuse(error, place)
+        refuse(error, place)
     table = Table("file", "read by", "items", "tokens")
     for name, document in read_documents(context.files).items():
         readers = ", ".join(agent for agent, names in READ_BY.items() if name in names)
         table.add_row(name, readers, str(len(document.items)), f"{token_estimate(context.documents[name]):,}")
     Console().print(table)
-    typer.echo(f"{_shown(place)}: version {context.version}")
+    typer.echo(f"{shown(place)}: version {context.version}")
 
 
 @context_app.command("show")
@@ -85,98 +83,12 @@ def show(
     if name not in FILES:
         typer.echo(f"There is no context file {file}. There are: {', '.join(FILES)}.", err=True)
         raise typer.Exit(2)
-    place = _folder(folder)
+    place = place_of(folder)
     try:
         context = parse(read_folder(place))
     except ContextError as error:
-        _refuse(error, place)
+        refuse(error, place)
     typer.echo(context.documents[name])
 
 
-@context_app.command("release")
-def release(
-    folder: Folder = None,
-    *,
-    note: Annotated[str, typer.Option(help="Why, in a few words; people read it beside the version.")],
-) -> None:
-    """Put the files in force: from now on tickets are judged by them. Verdicts that exist stay as they are."""
-    from agents.context import ContextError, read_folder
-    from agents.context_lint import lint
-    from agents.prompt import visible
-    from app import audit, releases
-    from app.commands import database
-    from app.db import transaction
-    from app.settings import load_settings
-
-    place = _folder(folder)
-    why = " ".join(visible(note).split())
-    if not why:
-        raise typer.BadParameter("say why in a few words", param_hint="--note")
-    try:
-        files = read_folder(place)
-    except ContextError as error:
-        _refuse(error, place)
-    _refuse_errors(lint(files), place)
-    with database.opened(load_settings()) as engine, transaction(engine) as session:
-        before = releases.newest(session)
-        _refuse_errors(lint(files, before.files if before else None), place)
-        if before and dict(before.files) == files:
-            typer.echo(f"{_shown(place)} is what is in force already (version {before.version}); nothing was changed.")
-            return
-        released = releases.release(session, files, note=why)
-        was = {"version": before.version} if before else None
-        subject = f"context:{released.version}"
-        audit.record(session, audit.COMMAND_LINE, action="context.released", subject=subject, before=was, note=why)
-    for line in _what_changed(before, released):
-        typer.echo(line)
-
-
-def _refuse_errors(problems: Iterable[Problem], place: Path) -> None:
-    """The end of the command where there is an error; what is in force stays."""
-    errors = [problem for problem in problems if problem.severity == "error"]
-    for problem in errors:
-        typer.echo(f"{_shown(place)}/{problem}", err=True)
-    if errors:
-        typer.echo(f"Errors: {len(errors)}. Nothing was released; what is in force stays.", err=True)
-        raise typer.Exit(1)
-
-
-def _what_changed(before: Context | None, released: Context) -> Iterator[str]:
-    yield f"in force now: {released.version}"
-    if before is None:
-        yield "before:       nothing"
-        return
-    yield f"before:       {before.version}"
-    for name, text in released.files.items():
-        if text != (old := before.files.get(name, "")):
-            yield f"  {name}: {_lines_changed(old, text)}"
-
-
-def _lines_changed(before: str, after: str) -> str:
-    from difflib import SequenceMatcher
-
-    matcher = SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
-    moves = [move for move in matcher.get_opcodes() if move[0] != "equal"]
-    removed = sum(end - start for _, start, end, _, _ in moves)
-    added = sum(end - start for _, _, _, start, end in moves)
-    return f"+{added} -{removed} lines" if moves else "only line ends changed"
-
-
-def _folder(given: Path | None) -> Path:
-    """The folder asked for, else the configured one."""
-    from app.settings import load_settings
-
-    return given or load_settings().context_dir
-
-
-def _shown(place: Path) -> Path:
-    """As short as it can be written from here."""
-    here = Path.cwd()
-    return place.relative_to(here) if place.is_relative_to(here) else place
-
-
-def _refuse(error: ContextError, place: Path) -> NoReturn:
-    """Every problem on standard error, and the end of the command."""
-    for problem in error.problems:
-        typer.echo(str(problem) if problem.file == str(place) else f"{_shown(place)}/{problem}", err=True)
-    raise typer.Exit(1)
+context_app.add_typer(versions_app)

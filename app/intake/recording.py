@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from agents.masking import revise
 from agents.ticket import filled_fields
 from app import documents, queue
-from app.judgements import current_verdict
+from app.judgements import current_verdict, standing_label
 from app.tables import Connection, Escalation, Revision, Ticket
 
 if TYPE_CHECKING:
@@ -144,10 +144,12 @@ def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arr
 def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision, first: bool) -> dict[str, Any]:
     """The columns that follow from this revision becoming the newest; what has to be done about it is enqueued.
 
-    A ticket may return to a state that is judged already: its verdict stands again and nothing is paid.
+    A ticket may return to a state that is judged already: its verdict and what a person decided about it stand again,
+    and nothing is paid. Who has claimed the ticket keeps it.
     """
     revision_id = recorded.revision_id
     standing = None if recorded.new else session.scalar(current_verdict(revision_id))
+    label = None if recorded.new else session.scalar(standing_label(revision_id))
     handed_over = not first and _has_escalation(session, recorded=recorded, intake_hash=revision.intake_hash)
     finished = revision.ticket.finished
     if standing is None:
@@ -163,6 +165,8 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision,
         "outcome": standing and standing.outcome,
         "score": standing and standing.score,
         "escalated": handed_over or (standing is not None and standing.outcome == "escalate"),
+        "label_id": label and label.id,
+        "decision": label and label.outcome,
         "changed_at": func.clock_timestamp(),
     }
 

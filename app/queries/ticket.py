@@ -11,13 +11,16 @@ from sqlalchemy import and_, false, func, or_, select, true
 from app import documents
 from app.errors import NotFound
 from app.local_model import PREFIX as LOCAL
+from app.runs import for_its_own_sake
 from app.tables import (
     Connection,
     Escalation,
     Finding,
+    Label,
     Observation,
     Run,
     Ticket,
+    User,
     Verdict,
 )
 from app.tables import Revision as RevisionTable
@@ -41,7 +44,10 @@ MOST_OBSERVATIONS = 50
 
 @dataclass(frozen=True)
 class TicketRow:
-    """`supplied` are the optional fields its source is known to fill; checks that need another do not apply."""
+    """`supplied` are the optional fields its source is known to fill; checks that need another do not apply.
+
+    `label_id` is the decision that stands, `claimed_by` the name of whoever looks after the ticket.
+    """
 
     id: int
     external_id: str
@@ -54,11 +60,18 @@ class TicketRow:
     verdict_id: int | None
     escalated: bool
     sample: bool
+    label_id: int | None
+    claimant: int | None
+    claimed_by: str | None
+    claimed_at: datetime | None
 
 
 @dataclass(frozen=True)
 class RevisionRow:
-    """One state in the strip; `outcome` and `score` are of its newest verdict, if it has one. Numbered from 1."""
+    """One state in the strip; `outcome` and `score` are of its newest verdict, if it has one. Numbered from 1.
+
+    `decision` is a person's, the one that stands.
+    """
 
     id: int
     number: int
@@ -66,6 +79,7 @@ class RevisionRow:
     outcome: str | None
     score: Decimal | None
     demonstration: bool
+    decision: str | None
 
 
 @dataclass(frozen=True)
@@ -146,6 +160,7 @@ class ObservationRow:
     agent: str
     code: str
     subject: str
+    direction: str
     evidence: tuple[Evidence, ...]
     recorded_at: datetime
 
@@ -165,8 +180,13 @@ def ticket(session: Session, ticket_id: int) -> TicketRow:
             Ticket.verdict_id,
             Ticket.escalated,
             Ticket.sample,
+            Ticket.label_id,
+            Ticket.claimed_by.label("claimant"),
+            User.name.label("claimed_by"),
+            Ticket.claimed_at,
         )
         .join(Connection, Connection.id == Ticket.connection_id)
+        .outerjoin(User, User.id == Ticket.claimed_by)
         .where(Ticket.id == ticket_id, Ticket.revision_id.is_not(None))
     ).one_or_none()
     if row is None:
@@ -185,6 +205,7 @@ def revisions(session: Session, ticket_id: int) -> tuple[RevisionRow, ...]:
         .limit(1)
         .lateral()
     )
+    decided = select(Label.outcome).where(Label.revision_id == RevisionTable.id).order_by(Label.id.desc()).limit(1)
     rows = session.execute(
         select(
             RevisionTable.id,
@@ -193,6 +214,7 @@ def revisions(session: Session, ticket_id: int) -> tuple[RevisionRow, ...]:
             newest.c.outcome,
             newest.c.score,
             func.coalesce(newest.c.demonstration, false()),
+            decided.scalar_subquery(),
         )
         .outerjoin(newest, true())
         .where(RevisionTable.ticket_id == ticket_id)
@@ -244,7 +266,7 @@ def findings(session: Session, verdict_id: int) -> tuple[FindingValue, ...]:
 
 
 def runs(session: Session, ticket_id: int) -> tuple[RunRow, ...]:
-    """The model calls about any state of a ticket, oldest first; the newest where there are too many."""
+    """The model calls that judged any state of a ticket, oldest first; the newest where there are too many."""
     states = select(RevisionTable.id).where(RevisionTable.ticket_id == ticket_id)
     rows = session.execute(
         select(
@@ -266,7 +288,7 @@ def runs(session: Session, ticket_id: int) -> tuple[RunRow, ...]:
             Run.latency_ms,
             Run.recorded_at,
         )
-        .where(Run.revision_id.in_(states))
+        .where(Run.revision_id.in_(states), for_its_own_sake())
         .order_by(Run.id.desc())
         .limit(MOST_RUNS)
     ).mappings()
@@ -315,16 +337,22 @@ def escalations(session: Session, revision_id: int) -> tuple[EscalationRow, ...]
 
 
 def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ...]:
-    """The agents' failures seen on a revision."""
+    """The agents' failures seen on a revision; of those that people saw, by the decision that stands."""
+    standing = select(func.max(Label.id)).where(Label.revision_id == revision_id).scalar_subquery()
     columns = (
         Observation.observer,
         Observation.agent,
         Observation.code,
         Observation.subject,
+        Observation.direction,
         Observation.evidence,
         Observation.recorded_at,
     )
     rows = session.execute(
-        select(*columns).where(Observation.revision_id == revision_id).order_by(Observation.id).limit(MOST_OBSERVATIONS)
+        select(*columns)
+        .where(Observation.revision_id == revision_id)
+        .where(or_(Observation.label_id.is_(None), Observation.label_id == standing))
+        .order_by(Observation.id)
+        .limit(MOST_OBSERVATIONS)
     )
     return tuple(ObservationRow(**{**row._asdict(), "evidence": documents.evidence(row.evidence)}) for row in rows)

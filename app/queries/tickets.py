@@ -7,18 +7,19 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, exists, false, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, exists, false, func, literal_column, or_, select, tuple_
+from sqlalchemy.orm import aliased
 from typing_extensions import override
 
 from app.errors import BadRequest
-from app.tables import SEARCHED, Connection, Escalation, Finding, Ticket, Verdict
+from app.tables import SEARCHED, Connection, Escalation, Finding, Label, Ticket, User, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from sqlalchemy.engine import RowMapping
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import InstrumentedAttribute, Session
     from sqlalchemy.sql.base import ReadOnlyColumnCollection
     from sqlalchemy.sql.elements import KeyedColumnElement
 
@@ -26,14 +27,20 @@ if TYPE_CHECKING:
 
 PAGE = 50  # rows: two screens
 MOST_COUNTED = 1000  # beyond it the page says "1,000+": counting a million rows takes longer than anybody reads them
-MOST_QUEUES = 200  # options of a select box
+MOST_NAMES = 200  # options of a select box
 MOST_TERMS = 8  # words of a search; more select nothing more
 # Name of a ticket's state -> its urgency, as tables.py has the database compute it; the most urgent first.
-STATES: Mapping[str, int] = {"escalate": 6, "fail": 5, "parked": 4, "waiting": 3, "pass": 2, "open": 1}
+STATES: Mapping[str, int] = {
+    "escalate": 6, "fail": 5, "parked": 4, "waiting": 3, "pass": 2, "open": 1, "decided": 0,
+}  # fmt: skip
+NEED_DECISION = ("escalate", "fail")  # what the queue shows unless it is asked for something else
+ALL = "all"
 AGES: Mapping[str, timedelta] = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+CLAIMS = ("mine", "nobody")
 
 Choice = TypeVar("Choice")
 
+_LEAST_NEEDING = min(STATES[name] for name in NEED_DECISION)
 _NAMES = {urgency: name for name, urgency in STATES.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,10 +49,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Filters:
     """What the address of the queue page says; an empty text filters nothing."""
 
-    verdict: str = ""  # a name of STATES
+    verdict: str = ""  # a name of STATES, or ALL; empty: what needs a decision, or where one searches, ALL
     criterion: str = ""  # not met in the current verdict
     queue: str = ""
     source: str = ""  # a connection's name
+    assignee: str = ""
+    claimed: str = ""  # one of CLAIMS
     q: str = ""
     age: str = ""  # a name of AGES: changed within it
 
@@ -53,6 +62,18 @@ class Filters:
     def given(self) -> dict[str, str]:
         """The filters that filter, for links."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
+
+    @property
+    def shown(self) -> str:
+        """What `verdict` comes to: whoever searches looks for a ticket, wherever it stands."""
+        return self.verdict or (ALL if self.q else "")
+
+    @property
+    def urgencies(self) -> tuple[int, ...]:
+        """Of the states that are shown, the most urgent first."""
+        if not self.shown:
+            return tuple(STATES[name] for name in NEED_DECISION)
+        return _named({**{name: (urgency,) for name, urgency in STATES.items()}, ALL: (*_NAMES,)}, self.shown)
 
 
 class Cursor(NamedTuple):
@@ -68,7 +89,7 @@ class Cursor(NamedTuple):
 
     @classmethod
     def read(cls, given: str) -> Cursor:
-        if not re.fullmatch(r"[1-6]\.\d{1,16}\.\d{1,18}", given, re.ASCII):
+        if not re.fullmatch(r"[0-6]\.\d{1,16}\.\d{1,18}", given, re.ASCII):
             raise BadRequest("this address has a page mark that is not ours; start from the first page")
         urgency, micros, row = map(int, given.split("."))
         return cls(urgency, _EPOCH + timedelta(microseconds=micros), row)
@@ -76,7 +97,10 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class TicketRow:
-    """`reason` is what decided, in the verdict's words; `rule` the escalation rule where intake escalated."""
+    """`reason` is what decided, in the verdict's words; `rule` the escalation rule where intake escalated.
+
+    `decision` is a person's, of the kind that labels know; `decided_by` and `claimed_by` are names.
+    """
 
     id: int
     external_id: str
@@ -91,6 +115,12 @@ class TicketRow:
     panel: str | None
     demonstration: bool
     sample: bool
+    decision: str | None
+    decided_by: str | None
+    decided_kind: str | None
+    claimant: int | None
+    claimed_by: str | None
+    claimed_at: datetime | None
     changed_at: datetime
     urgency: int
 
@@ -104,16 +134,40 @@ class Page(NamedTuple):
     after: Cursor | None  # None on the last page
 
 
-def page(session: Session, filters: Filters, *, now: datetime, after: Cursor | None = None, size: int = PAGE) -> Page:
-    """One page of tickets, the most urgent first and within that the latest changed."""
-    found = session.execute(page_query(filters, now=now, after=after, size=size)).mappings()
-    rows = tuple(map(_row, found))
-    return Page(rows[:size], rows[size - 1].cursor if len(rows) > size else None)
+def page(  # noqa: PLR0913  what the address of a page says
+    session: Session,
+    filters: Filters,
+    *,
+    now: datetime,
+    me: int | None = None,
+    after: Cursor | None = None,
+    size: int = PAGE,
+) -> Page:
+    """One page of tickets, the most urgent first. What needs a decision: the longest waiting first; else the latest."""
+    rows: list[TicketRow] = []
+    for part in _parts(filters, after=after):
+        if len(rows) <= size:
+            chosen = _matching(filters, part=part, now=now, me=me, after=after, limit=size + 1 - len(rows))
+            rows += map(_row, session.execute(_shown(chosen, part)).mappings())
+    return Page(tuple(rows[:size]), rows[size - 1].cursor if len(rows) > size else None)
 
 
-def page_query(filters: Filters, *, now: datetime, after: Cursor | None, size: int) -> Select[*tuple[Any, ...]]:
-    """The page and one row more; ids are chosen from the index first, so that joins touch only what is shown."""
-    chosen = _matching(filters, now=now, limit=size + 1, after=after).subquery()
+def _parts(filters: Filters, *, after: Cursor | None = None) -> Iterator[tuple[int, ...]]:
+    """The urgencies that one statement reads: each by itself, because each lies in the index in its own order.
+
+    A search finds all its tickets by another index first, and so reads all at once.
+    """
+    urgencies = tuple(one for one in filters.urgencies if after is None or one <= after.urgency)
+    if filters.q and urgencies:
+        yield urgencies
+    elif not filters.q:
+        yield from ((one,) for one in urgencies)
+
+
+def _shown(chosen: Select[int], part: Sequence[int]) -> Select[*tuple[Any, ...]]:
+    """What a page shows of the chosen tickets: ids first, so that joins touch only these."""
+    ids = chosen.subquery()
+    claimant, decider = aliased(User), aliased(User)
     rule = select(Escalation.rule).where(Escalation.ticket_id == Ticket.id).order_by(Escalation.id.desc()).limit(1)
     return (
         select(
@@ -131,13 +185,22 @@ def page_query(filters: Filters, *, now: datetime, after: Cursor | None, size: i
             Verdict.panel,
             func.coalesce(Verdict.demonstration, false()).label("demonstration"),
             Ticket.sample,
+            Ticket.decision,
+            decider.name.label("decided_by"),
+            Label.kind.label("decided_kind"),
+            Ticket.claimed_by.label("claimant"),
+            claimant.name.label("claimed_by"),
+            Ticket.claimed_at,
             Ticket.changed_at,
             Ticket.urgency,
         )
-        .join(chosen, chosen.c.id == Ticket.id)
+        .join(ids, ids.c.id == Ticket.id)
         .join(Connection, Connection.id == Ticket.connection_id)
         .outerjoin(Verdict, Verdict.id == Ticket.verdict_id)
-        .order_by(*_order(Ticket.__table__.c))
+        .outerjoin(Label, Label.id == Ticket.label_id)
+        .outerjoin(decider, decider.id == Label.user_id)
+        .outerjoin(claimant, claimant.id == Ticket.claimed_by)
+        .order_by(*_order(Ticket.__table__.c, part))
     )
 
 
@@ -146,19 +209,31 @@ def counts(session: Session, *, now: datetime) -> dict[str, int]:
     return {name: count(session, Filters(verdict=name), now=now) for name in STATES}
 
 
-def count(session: Session, filters: Filters, *, now: datetime) -> int:
+def count(session: Session, filters: Filters, *, now: datetime, me: int | None = None) -> int:
     """How many tickets the filters leave, counted up to one more than MOST_COUNTED."""
-    found = _matching(filters, now=now, limit=MOST_COUNTED + 1)
-    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
+    found = 0
+    for part in _parts(filters):
+        some = _matching(filters, part=part, now=now, me=me, limit=MOST_COUNTED + 1 - found)
+        found += session.scalar(select(func.count()).select_from(some.subquery())) or 0
+    return found
 
 
 def queues(session: Session) -> tuple[str, ...]:
-    """The names of queues in use; each is one step in the index, however many tickets it has."""
-    names = select(func.min(Ticket.queue).label("queue")).cte("names", recursive=True)
-    following = select(func.min(Ticket.queue)).where(Ticket.queue > names.c.queue).scalar_subquery()
-    names = names.union_all(select(following).where(names.c.queue.is_not(None)))
-    rows = session.scalars(select(names.c.queue).where(names.c.queue != "").limit(MOST_QUEUES))
-    return tuple(rows)
+    """The names of queues in use."""
+    return _in_use(session, Ticket.queue)
+
+
+def assignees(session: Session) -> tuple[str, ...]:
+    """The names of those whom tickets are assigned to."""
+    return _in_use(session, Ticket.assignee)
+
+
+def _in_use(session: Session, column: InstrumentedAttribute[str]) -> tuple[str, ...]:
+    """Each name is one step in the index, however many tickets it has."""
+    names = select(func.min(column).label("name")).cte("names", recursive=True)
+    following = select(func.min(column)).where(column > names.c.name).scalar_subquery()
+    names = names.union_all(select(following).where(names.c.name.is_not(None)))
+    return tuple(session.scalars(select(names.c.name).where(names.c.name != "").limit(MOST_NAMES)))
 
 
 def sources(session: Session) -> tuple[str, ...]:
@@ -166,29 +241,54 @@ def sources(session: Session) -> tuple[str, ...]:
     return tuple(session.scalars(select(Connection.name).order_by(Connection.name)))
 
 
-def _matching(filters: Filters, *, now: datetime, limit: int, after: Cursor | None = None) -> Select[int]:
+def _matching(  # noqa: PLR0913  what the address of a page says
+    filters: Filters,
+    *,
+    part: Sequence[int],
+    now: datetime,
+    me: int | None,
+    limit: int,
+    after: Cursor | None = None,
+) -> Select[int]:
     """The ids of the first tickets that the filters leave, in order even where they are only counted: the index has it.
 
     A search first finds all its tickets by its own index: how often a word occurs cannot be guessed, and walking a
     million tickets in order for one that hardly does takes ten seconds.
     """
     columns: Columns = Ticket.__table__.c
-    conditions = list(_conditions(filters, now=now))
+    conditions = [*_conditions(filters, now=now, me=me), _of(columns, part)]
     if filters.q:
         found = select(Ticket.id, Ticket.urgency, Ticket.changed_at).where(*conditions).cte("found")
         columns, conditions = found.prefix_with("MATERIALIZED").c, []
-    if after is not None:
-        conditions.append(tuple_(columns.urgency, columns.changed_at, columns.id) < tuple_(*after))
-    return select(columns.id).where(*conditions).order_by(*_order(columns)).limit(limit)
+    if after is not None and after.urgency in part:
+        conditions.append(_beyond(columns, part, after))
+    return select(columns.id).where(*conditions).order_by(*_order(columns, part)).limit(limit)
 
 
-def _order(columns: Columns) -> tuple[ColumnElement[Any], ...]:
-    return columns.urgency.desc(), columns.changed_at.desc(), columns.id.desc()
+def _of(columns: Columns, part: Sequence[int]) -> ColumnElement[bool]:
+    return columns.urgency == part[0] if len(part) == 1 else columns.urgency.in_(part)
 
 
-def _conditions(filters: Filters, *, now: datetime) -> Iterator[ColumnElement[bool]]:
-    if filters.verdict:
-        yield Ticket.urgency == _named(STATES, filters.verdict)
+def _beyond(columns: Columns, part: Sequence[int], after: Cursor) -> ColumnElement[bool]:
+    place, mark = tuple_(columns.changed_at, columns.id), tuple_(after.changed_at, after.id)
+    same = place > mark if after.urgency >= _LEAST_NEEDING else place < mark
+    if len(part) == 1:
+        return same
+    return or_(columns.urgency < after.urgency, and_(columns.urgency == after.urgency, same))
+
+
+def _order(columns: Columns, part: Sequence[int]) -> tuple[ColumnElement[Any], ...]:
+    """What needs a decision: the longest waiting first; anything else: the latest. Both ways through one index."""
+    if min(part) >= _LEAST_NEEDING:
+        return columns.urgency.desc(), columns.changed_at, columns.id
+    if max(part) < _LEAST_NEEDING:
+        return columns.urgency.desc(), columns.changed_at.desc(), columns.id.desc()
+    needs = columns.urgency >= _LEAST_NEEDING
+    oldest, newest = case((needs, columns.changed_at)), case((~needs, columns.changed_at))
+    return columns.urgency.desc(), oldest, newest.desc(), case((needs, columns.id), else_=-columns.id)
+
+
+def _conditions(filters: Filters, *, now: datetime, me: int | None) -> Iterator[ColumnElement[bool]]:
     if filters.criterion:
         failed = Finding.criterion == filters.criterion, Finding.result == "not_met"
         yield exists().where(Finding.verdict_id == Ticket.verdict_id, *failed)
@@ -197,6 +297,11 @@ def _conditions(filters: Filters, *, now: datetime) -> Iterator[ColumnElement[bo
     if filters.source:
         named = select(Connection.id).where(Connection.name == filters.source)
         yield Ticket.connection_id == named.scalar_subquery()
+    if filters.assignee:
+        yield Ticket.assignee == filters.assignee
+    if filters.claimed:
+        mine, nobody = Ticket.claimed_by == me, Ticket.claimed_by.is_(None)
+        yield _named(dict(zip(CLAIMS, (mine, nobody), strict=True)), filters.claimed)
     if filters.age:
         yield Ticket.changed_at >= now - _named(AGES, filters.age)
     if filters.q:

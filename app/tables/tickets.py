@@ -117,7 +117,7 @@ class Ticket(Base):
     state_at: Mapped[datetime] = moment()
     state_received_at: Mapped[datetime] = moment()
     created_at: Mapped[datetime] = moment()
-    changed_at: Mapped[datetime] = moment()  # newest revision or verdict
+    changed_at: Mapped[datetime] = moment()  # newest revision, verdict or decision
     __table_args__ = (
         UniqueConstraint("connection_id", "external_id"),
         one_of("review_state", "open", "waiting_model", "running", "done", "parked"),
@@ -128,6 +128,8 @@ class Ticket(Base):
         Index("ix_tickets_urgency", text("urgency DESC"), "changed_at", "id"),
         Index("ix_tickets_queue", "queue", text("urgency DESC"), "changed_at", "id"),
         Index("ix_tickets_source", "connection_id", text("urgency DESC"), "changed_at", "id"),
+        Index("ix_tickets_assignee", "assignee", text("urgency DESC"), "changed_at", "id"),
+        Index(None, "claimed_by", postgresql_where=text("claimed_by is not null")),
         Index("ix_tickets_search", text(SEARCHED), postgresql_using="gin"),
         Index(
             "ix_tickets_unfinished",

@@ -17,7 +17,22 @@ from app.errors import NotSignedIn, TicketqcError
 from app.web import hooks
 from app.web.auth import sign_in_address
 from app.web.guard import SAFE_METHODS
-from app.web.pages import account, banner, context, health, operations, queue, settings, sign_in, ticket
+from app.web.pages import (
+    account,
+    agents,
+    audit,
+    banner,
+    context,
+    deciding,
+    health,
+    operations,
+    patterns,
+    proposals,
+    queue,
+    settings,
+    sign_in,
+    ticket,
+)
 from app.web.requests import Requests, headers_of
 from app.web.view import Templates
 from app.web.words import sentence
@@ -39,8 +54,13 @@ PAGES = (
     banner,
     queue,
     ticket,
+    deciding,
+    audit,
     operations,
     context,
+    agents,
+    patterns,
+    proposals,
     settings,
 )
 
@@ -127,6 +147,7 @@ _TITLES = {
     405: "Nothing here",
     409: "Not done",
     413: "Not done",
+    422: "Not done",
     503: "Not available now",
 }
 _EXPLAINED = {

@@ -73,8 +73,13 @@ class Templates:
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
-def _markdown(text: str) -> Markup:
-    return Markup(_MARKDOWN.render(text))  # noqa: S704  the renderer escapes, and refuses javascript: links
+def _markdown(text: str, deeper: int = 0) -> Markup:
+    """`deeper` is how many levels its headings go down, where it stands under headings of ours."""
+    tokens = _MARKDOWN.parse(text)
+    for token in tokens:
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = f"h{min(int(token.tag[1]) + deeper, 6)}"
+    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704  it escapes, no javascript: links
 
 
 @cache

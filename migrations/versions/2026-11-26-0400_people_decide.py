@@ -27,9 +27,17 @@ END
 URGENCY = URGENCY_BEFORE.replace("CASE", "CASE\n    WHEN decision IS NOT NULL THEN 0")
 ONCE = ["observer", "agent", "code", "subject", "revision_id", "context_version"]
 ONCE_NAME = "uq_observations_observer_agent_code_subject_revision_id_323c"
-BY_URGENCY = {"ix_tickets_urgency": [], "ix_tickets_queue": ["queue"], "ix_tickets_source": ["connection_id"]}
-BY_URGENCY_BEFORE = {**BY_URGENCY, "ix_tickets_connection_id": BY_URGENCY["ix_tickets_source"]}
-BY_URGENCY_BEFORE.pop("ix_tickets_source")
+BY_URGENCY = {
+    "ix_tickets_urgency": [],
+    "ix_tickets_queue": ["queue"],
+    "ix_tickets_source": ["connection_id"],
+    "ix_tickets_assignee": ["assignee"],
+}
+BY_URGENCY_BEFORE = {
+    "ix_tickets_urgency": [],
+    "ix_tickets_queue": ["queue"],
+    "ix_tickets_connection_id": ["connection_id"],
+}
 KINDS = "kind in ('opened', 'reopened', 'called', 'no_answer', 'proposed', 'decided', 'closed', 'muted', 'unmuted')"
 NEW = [
     "failed_sign_ins",
@@ -81,6 +89,8 @@ def upgrade() -> None:
     set_urgency(URGENCY)
     for name, columns in BY_URGENCY.items():
         op.create_index(name, "tickets", [*columns, sa.text("urgency DESC"), "changed_at", "id"])
+    claimed = sa.text("claimed_by is not null")
+    op.create_index("ix_tickets_claimed_by", "tickets", ["claimed_by"], postgresql_where=claimed)
 
 
 def downgrade() -> None:

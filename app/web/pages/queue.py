@@ -9,13 +9,14 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from the signature
 
 from app import releases
+from app.errors import Forbidden
 from app.queries import contexts, tickets
-from app.queries.tickets import Cursor, Filters
+from app.queries.tickets import NEED_DECISION, Cursor, Filters
 from app.web.guard import guard
 from app.web.view import View, Viewed  # noqa: TC001  FastAPI reads it from the signature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -25,9 +26,18 @@ router = APIRouter(dependencies=[Depends(guard)])
 
 
 def _filters(  # noqa: PLR0913  one argument a filter, which is how FastAPI reads an address
-    *, verdict: str = "", criterion: str = "", queue: str = "", source: str = "", q: str = "", age: str = ""
+    *,
+    verdict: str = "",
+    criterion: str = "",
+    queue: str = "",
+    source: str = "",
+    assignee: str = "",
+    claimed: str = "",
+    q: str = "",
+    age: str = "",
 ) -> Filters:
-    given = {"verdict": verdict, "criterion": criterion, "queue": queue, "source": source, "q": q, "age": age}
+    ticket = {"criterion": criterion, "queue": queue, "source": source, "assignee": assignee}
+    given = {"verdict": verdict, **ticket, "claimed": claimed, "q": q, "age": age}
     # No stored text holds a NUL, and Postgres takes none.
     return Filters(**{name: value.replace("\0", "").strip() for name, value in given.items()})
 
@@ -37,6 +47,8 @@ def queue(
     view: Viewed, filters: Annotated[Filters, Depends(_filters)], after: Annotated[str, Query()] = ""
 ) -> HTMLResponse:
     """The whole page, or for htmx the list alone."""
+    if filters.assignee and not view.user.is_lead:
+        raise Forbidden("only a lead may list the tickets of one person")
     context = _in_force(view.session)
     listed = _list(view, filters, after=after, context=context)
     if view.in_place:
@@ -45,21 +57,33 @@ def queue(
         return answer
     choices = {
         "criteria": {criterion.id: criterion.title for criterion in context.rubric.criteria} if context else {},
-        "queues": {name: name for name in tickets.queues(view.session)},
-        "sources": {name: name for name in tickets.sources(view.session)},
+        "queues": _same(tickets.queues(view.session)),
+        "sources": _same(tickets.sources(view.session)),
+        "assignees": _same(tickets.assignees(view.session)) if view.user.is_lead else {},
     }
     return view.page("queue.html", **listed, **choices)
 
 
+def _same(names: Iterable[str]) -> dict[str, str]:
+    return {name: name for name in names}
+
+
 def _list(view: View, filters: Filters, *, after: str, context: Context | None) -> dict[str, object]:
     """What the list shows. Counts by state stand where nothing else is filtered, else the count of what was found."""
+    me = view.user.id
     plain = filters.given.keys() <= {"verdict"}
+    counts = tickets.counts(view.session, now=view.now) if plain else {}
+    need = (
+        sum(counts[name] for name in NEED_DECISION) if plain else tickets.count(view.session, Filters(), now=view.now)
+    )
     return {
-        "page": tickets.page(view.session, filters, now=view.now, after=Cursor.read(after) if after else None),
+        "page": tickets.page(view.session, filters, now=view.now, me=me, after=Cursor.read(after) if after else None),
         "filters": filters,
         "after": after,
-        "counts": tickets.counts(view.session, now=view.now) if plain else {},
-        "found": None if plain else tickets.count(view.session, filters, now=view.now),
+        "counts": counts,
+        "need": need,
+        "in_place": view.in_place,
+        "found": None if plain else tickets.count(view.session, filters, now=view.now, me=me),
         "most": tickets.MOST_COUNTED,
         "rules": {rule.id: rule.title for rule in context.rules} if context else {},
         "address": _address,

@@ -9,17 +9,19 @@ from fastapi import APIRouter, Depends, Path
 from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from the signature
 
 from agents.checks import run_checks
-from app import releases
+from app import labels, releases
 from app.errors import NotFound
 from app.queries import contexts
+from app.queries import labels as decided
 from app.queries import ticket as queries
 from app.web.findings import cites, groups
 from app.web.guard import guard
 from app.web.thread import thread
-from app.web.view import BEYOND, Viewed
+from app.web.view import BEYOND, View, Viewed
+from app.weighing import LONGEST_NOTE, REASONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from agents.ticket import Revision
     from agents.verdict import Finding
     from app.queries.ticket import RevisionRow, TicketRow, VerdictRow
+    from app.weighing import Problem
 
 router = APIRouter(dependencies=[Depends(guard)])
 
@@ -34,6 +37,21 @@ router = APIRouter(dependencies=[Depends(guard)])
 @router.get("/tickets/{ticket_id}")
 def ticket(view: Viewed, ticket_id: Annotated[int, Path(ge=1, lt=BEYOND)], revision: int | None = None) -> HTMLResponse:
     """The newest state of a ticket, or the one that is asked for."""
+    return page(view, ticket_id, revision=revision)
+
+
+def page(
+    view: View,
+    ticket_id: int,
+    *,
+    revision: int | None = None,
+    typed: Mapping[str, str] | None = None,
+    problem: Problem | None = None,
+) -> HTMLResponse:
+    """The page of one state; `typed` and `problem` are a decision's that could not be taken.
+
+    Who may decide has seen the machine's word from here on.
+    """
     session = view.session
     row = queries.ticket(session, ticket_id)
     history = queries.revisions(session, row.id)
@@ -42,6 +60,9 @@ def ticket(view: Viewed, ticket_id: Annotated[int, Path(ge=1, lt=BEYOND)], revis
     verdict = queries.verdict(session, chosen.id, current=row.verdict_id)
     context = _context(session, verdict)
     runs = queries.runs(session, row.id)
+    if verdict is not None and view.user.is_lead:
+        labels.see(session, user_id=view.user.id, revision_id=chosen.id)
+    newest = chosen.id == row.revision_id
     return view.page(
         "parts/ticket.html" if view.in_place else "ticket.html",
         ticket=row,
@@ -50,7 +71,7 @@ def ticket(view: Viewed, ticket_id: Annotated[int, Path(ge=1, lt=BEYOND)], revis
         link=_link(state.revision.ticket.url),
         history=history,
         chosen=chosen,
-        newest=chosen.id == row.revision_id,
+        newest=newest,
         numbers={one.id: one.number for one in history},
         verdict=verdict,
         context=context,
@@ -58,6 +79,12 @@ def ticket(view: Viewed, ticket_id: Annotated[int, Path(ge=1, lt=BEYOND)], revis
         observations=queries.observations(session, chosen.id),
         runs=runs,
         totals=queries.totals(runs),
+        decidable=view.user.is_lead and newest and verdict is not None and verdict.id == row.verdict_id,
+        decisions=decided.history(session, row.id),
+        typed=typed or {},
+        problem=problem,
+        reasons=REASONS,
+        longest=LONGEST_NOTE,
         **_judged(session, row, chosen=chosen, revision=state.revision, verdict=verdict, context=context),
     )
 

@@ -1,4 +1,4 @@
-// Keyboard: j k move through what is marked data-row, / searches, ? shows the keys. Enter and Escape are the browser's.
+// Keyboard: j k move through what is marked data-row, c confirms, o overrules, / searches, ? shows the keys. Enter and Escape are the browser's.
 "use strict";
 
 document.documentElement.classList.add("scripted");
@@ -30,9 +30,25 @@ function search() {
   else location.assign("/#q");
 }
 
+// The first press chooses the button, the second presses it: nobody decides by a slip.
+function confirm() {
+  const button = document.querySelector("[data-confirm]");
+  if (button && button === document.activeElement) button.click();
+  else if (button) button.focus();
+}
+
+function overrule() {
+  const summary = document.querySelector("[data-overrule]");
+  if (!summary) return;
+  summary.parentElement.open = true;
+  summary.parentElement.querySelector("select").focus();
+}
+
 const actions = {
   j: () => move(1),
   k: () => move(-1),
+  c: confirm,
+  o: overrule,
   Enter: open,
   "/": search,
   "?": () => dialog.showModal(),

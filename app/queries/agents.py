@@ -1,0 +1,61 @@
+"""The agents' page: what each agent did and cost, over days of the install's time zone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, func, not_, select
+
+from app.local_model import PREFIX as LOCAL
+from app.tables import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True)
+class SpentRow:
+    """`unanswered` are attempts without a reply that may have been billed; `unpriced` have no known price."""
+
+    runs: int = 0
+    cost_usd: Decimal = Decimal(0)
+    unanswered: int = 0
+    unpriced: int = 0
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """An agent's work in a week and in a month; what it was asked for in replays is apart."""
+
+    week: SpentRow = SpentRow()
+    month: SpentRow = SpentRow()
+    replays_week: SpentRow = SpentRow()
+    replays_month: SpentRow = SpentRow()
+
+
+def usage(session: Session, *, week: datetime, month: datetime) -> Mapping[str, UsageRow]:
+    """By agent; `week` and `month` are the last moments that are not in them, the month's the earlier."""
+    replay = Run.purpose.startswith("replay")
+    recent = Run.recorded_at > week
+    groups = (and_(recent, not_(replay)), not_(replay), and_(recent, replay), replay)
+    columns = [column for group in groups for column in _spent(group)]
+    rows = session.execute(select(Run.agent, *columns).where(Run.recorded_at > month).group_by(Run.agent))
+    return {agent: UsageRow(*(SpentRow(*values[at : at + 4]) for at in range(0, 16, 4))) for agent, *values in rows}
+
+
+def _spent(group: ColumnElement[bool]) -> tuple[ColumnElement[Any], ...]:
+    """The columns of a SpentRow, of this group of runs."""
+    answered = and_(group, Run.replied)
+    billed = and_(group, not_(Run.replied), not_(Run.model.startswith(LOCAL)))
+    return (
+        func.count().filter(answered),
+        func.coalesce(func.sum(Run.cost_usd).filter(answered), Decimal(0)),
+        func.count().filter(billed),
+        func.count().filter(and_(answered, Run.cost_usd.is_(None))),
+    )
