@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from agents.prompt import visible
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -122,7 +124,7 @@ class MessageBatches:
         kind: Kind = line.result.type
         if kind == "errored":
             error = line.result.error.error
-            problem = f"{error.type}: {error.message}"[:LONGEST_PROBLEM]
+            problem = visible(f"{error.type}: {error.message}")[:LONGEST_PROBLEM]
             return BatchResult(line.custom_id, kind, problem=problem, final=error.type in _AT_FAULT)
         if kind != "succeeded":
             return BatchResult(line.custom_id, kind)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agents.question import Usage
 
 MILLION = Decimal(1_000_000)
+BATCH = Decimal("0.5")  # of every price, cache reads and writes included
 TOKEN_KINDS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 
 Rate = Annotated[Decimal, Field(ge=0)]
@@ -71,7 +72,7 @@ def price_of(model: str, *, on: date) -> Price | None:
     return max(rows, key=lambda price: price.since, default=None)
 
 
-def cost(model: str, usage: Usage, *, on: date) -> Decimal | None:
+def cost(model: str, usage: Usage, *, on: date, batch: bool = False) -> Decimal | None:
     """US$ of one reply, or None where the price is not known; never a made-up zero."""
     price = price_of(model, on=on)
-    return None if price is None else price.cost(usage)
+    return None if price is None else price.cost(usage) * (BATCH if batch else 1)

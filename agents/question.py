@@ -14,6 +14,7 @@ Purpose = Literal[
     "review", "repair",  # one finished or opened ticket
     "second", "second_repair",  # the same ticket again, where the first run alone should not decide
     "replay", "replay_repair",  # a ticket under a proposed context, beside the one in force
+    "prime",  # no answer is wanted: the prefix is written into the vendor's cache, before a batch
     "propose", "propose_repair", "opening", "opening_repair",  # of the chief of staff: on a pattern, for a report
 ]  # fmt: skip
 Outcome = Literal["answered", "truncated", "refused", "context_exceeded", "unusable"]

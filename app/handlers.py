@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import calling, patterns, replaying, retention, reviewing
+from app import batch_results, batches, calling, patterns, replaying, retention, reviewing
 from app.intake import reading
 from app.jobs import Handler
 
@@ -30,4 +30,6 @@ HANDLERS: Mapping[str, Handler] = {
     "patterns": Handler(patterns.run),
     "propose": Handler(calling.draft, calling.give_up),
     "replay": Handler(replaying.replay, replaying.give_up),
+    "batch_submit": Handler(batches.submit),
+    "batch_collect": Handler(batch_results.collect),
 }

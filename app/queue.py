@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "procrastinate"  # out of the way of our own tables
 
-TaskName = Literal["intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay"]
+TaskName = Literal[
+    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay",
+    "batch_submit", "batch_collect",
+]  # fmt: skip
 
 
 Lane = Literal["short", "model"]
@@ -43,6 +46,8 @@ TASKS: Mapping[TaskName, Task] = {
     "review": Task(frozenset({"revision_id"}), "model"),
     "propose": Task(frozenset({"pattern_id"}), "model"),
     "replay": Task(frozenset({"replay_id"}), "model"),
+    "batch_submit": Task(frozenset(), "model", priority=2),  # before the thousand reviews that its tickets are not
+    "batch_collect": Task(frozenset(), "model", priority=2),
 }
 
 # Not procrastinate's own `defer`: where a job waits already it raises from a unique violation, which would end the

@@ -18,7 +18,7 @@ from app.errors import DatabaseUnavailable
 from app.tables import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import date
 
     from sqlalchemy import ColumnElement
@@ -42,7 +42,7 @@ KEEP_AGAIN = (
 class RunStore:
     """Keeps each reply in a transaction of its own, before anything may fail on it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what every run pins
         self,
         engine: Engine,
         *,
@@ -50,9 +50,10 @@ class RunStore:
         context_version: str,
         today: Callable[[], date],
         demonstration: bool,
+        batch_id: int | None = None,
     ) -> None:
         self._engine = engine
-        self._pinned = {"revision_id": revision_id, "context_version": context_version}
+        self._pinned = {"revision_id": revision_id, "context_version": context_version, "batch_id": batch_id}
         self._today = today
         self._demonstration = demonstration
 
@@ -71,22 +72,8 @@ class RunStore:
         return self._keep(question, reply)
 
     def _keep(self, question: Question, reply: Reply) -> Reply:
-        row = {
-            **self._asked(question),
-            **_answered(reply),
-            "replied": True,
-            "cost_usd": self._cost(question.model, reply.usage),
-        }
         with transaction(self._engine) as session:
-            statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
-            if session.scalar(statement) is not None:
-                return reply
-            # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
-            # our own, and only the word that it had been recorded was lost.
-            first = _found(session, question.key)
-            if first != reply:
-                session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
-            return first or reply
+            return record(session, self._asked(question), reply, cost=self._cost(question.model, reply.usage))
 
     def failed(self, question: Question, failure: CallFailed) -> None:
         row = {**self._asked(question), "replied": False, "outcome": failure.code, "cost_usd": None}
@@ -112,6 +99,20 @@ class RunStore:
 def for_its_own_sake() -> ColumnElement[bool]:
     """The run was made to judge; those that try a proposal out say nothing of what judging costs or how it goes."""
     return Run.purpose.not_like("replay%")
+
+
+def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost: Decimal | None) -> Reply:
+    """A paid reply's row; the reply that counts. `asked` are the columns that say what was asked."""
+    row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost}
+    statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
+    if session.scalar(statement) is not None:
+        return reply
+    # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
+    # our own, and only the word that it had been recorded was lost.
+    first = _found(session, row["reply_key"])
+    if first != reply:
+        session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
+    return first or reply
 
 
 def _found(session: Session, key: str) -> Reply | None:

@@ -53,7 +53,12 @@ def _day(local: datetime) -> str:
     return (local - timedelta(hours=RETENTION_HOUR)).date().isoformat()
 
 
-RHYTHMS = (Rhythm("resume", _minute), Rhythm("retention", _day), Rhythm("patterns", _hour))
+RHYTHMS = (
+    Rhythm("resume", _minute),
+    Rhythm("retention", _day),
+    Rhythm("patterns", _hour),
+    Rhythm("batch_collect", _minute),
+)
 
 
 def tick(engine: Engine, *, moment: datetime, zone: ZoneInfo) -> list[str]:
