@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from math import sqrt
+from statistics import NormalDist
+from typing import NamedTuple
 
 FEWEST = 10  # pairs; below, a share says more about chance than about the judges
 CONFIDENCE = 0.95
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 class Interval(NamedTuple):
@@ -40,19 +43,20 @@ def raw_agreement(agreed: int, n: int) -> Agreement:
 
 
 def wilson(hits: int, n: int) -> Interval:
-    """The 95 % score interval of a share (Wilson 1927); all of 0..1 where n is 0."""
-    return _interval(hits, n, method="wilson")
+    """The 95 % score interval of a share (Wilson 1927); all of 0..1 where n is 0. Pages compute it: no scipy here."""
+    if n == 0:
+        return Interval(0.0, 1.0)
+    share, spread = hits / n, _Z**2 / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return Interval(max(0.0, centre - half) if hits else 0.0, min(1.0, centre + half) if hits < n else 1.0)
 
 
 def exact(hits: int, n: int) -> Interval:
     """The exact 95 % interval of a share (Clopper and Pearson 1934); all of 0..1 where n is 0."""
-    return _interval(hits, n, method="exact")
-
-
-def _interval(hits: int, n: int, *, method: Literal["exact", "wilson"]) -> Interval:
     if n == 0:
         return Interval(0.0, 1.0)
-    from scipy.stats import binomtest  # noqa: PLC0415  half a second that only figures need
+    from scipy.stats import binomtest  # noqa: PLC0415  half a second that only trials need
 
-    found = binomtest(hits, n).proportion_ci(confidence_level=CONFIDENCE, method=method)
+    found = binomtest(hits, n).proportion_ci(confidence_level=CONFIDENCE, method="exact")
     return Interval(float(found.low), float(found.high))

@@ -26,7 +26,7 @@ from app.asking import NotSent
 from app.clock import now
 from app.db import transaction
 from app.judgements import observe
-from app.queue import enqueue
+from app.queue import enqueue, has_job
 from app.runs import RunStore
 from app.tables import Observation, Pattern, PatternEvent, Proposal, Revision
 
@@ -84,13 +84,15 @@ def resume(deps: Deps) -> None:
     """Patterns whose call was cut short, before the answer or after it, have a job again, if the model is there."""
     if deps.models.ready("strong") is None:
         return
+    idle = ~has_job(func.concat("propose:", Pattern.id))
     last = select(PatternEvent.kind).where(PatternEvent.pattern_id == Pattern.id)
     cut_short = last.order_by(PatternEvent.id.desc()).limit(1).scalar_subquery() == "called"
     with transaction(deps.engine) as session:
         if _open_proposals(session) >= proposals.MOST_OPEN:
             return
-        for pattern_id in session.scalars(select(Pattern.id).where(Pattern.state == "open", cut_short)):
-            enqueue(session, "propose", once=f"propose:{pattern_id}", pattern_id=pattern_id)
+        for pattern_id in session.scalars(select(Pattern.id).where(Pattern.state == "open", cut_short, idle)):
+            lock = f"propose:{pattern_id}"
+            enqueue(session, "propose", lock=lock, once=lock, pattern_id=pattern_id)
 
 
 def give_up(deps: Deps, reason: str, *, pattern_id: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import batch_results, batches, calling, patterns, replaying, retention, reviewing
+from app import batch_results, batches, calling, mail, patterns, replaying, reports, retention, reviewing
 from app.intake import reading
 from app.jobs import Handler
 
@@ -28,6 +28,9 @@ HANDLERS: Mapping[str, Handler] = {
     "resume": Handler(_resume),
     "retention": Handler(retention.run),
     "patterns": Handler(patterns.run),
+    "report": Handler(reports.make),
+    "report_again": Handler(reports.make_again),
+    "mail": Handler(mail.send_report),
     "propose": Handler(calling.draft, calling.give_up),
     "replay": Handler(replaying.replay, replaying.give_up),
     "batch_submit": Handler(batches.submit),

@@ -233,7 +233,9 @@ def _open(session: Session, found: Sequence[_Due]) -> None:
 def _call(session: Session, pattern_ids: Sequence[int]) -> None:
     """The chief of staff is called about those that may be given to it."""
     for pattern_id in sorted(callable_among(session, pattern_ids)):
-        enqueue(session, "propose", once=f"propose:{pattern_id}", pattern_id=pattern_id)
+        # With a lock, so that a call that takes minutes is not paid for a second time by the next hour's.
+        lock = f"propose:{pattern_id}"
+        enqueue(session, "propose", lock=lock, once=lock, pattern_id=pattern_id)
 
 
 def _move(session: Session, which: ColumnElement[bool], *, to: str, note: str) -> None:

@@ -19,6 +19,7 @@ SCHEMA = "procrastinate"  # out of the way of our own tables
 TaskName = Literal[
     "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay",
     "batch_submit", "batch_collect",
+    "report", "report_again", "mail",
 ]  # fmt: skip
 
 
@@ -45,6 +46,9 @@ TASKS: Mapping[TaskName, Task] = {
     "triage": Task(frozenset({"revision_id"}), "model", priority=1),
     "review": Task(frozenset({"revision_id"}), "model"),
     "propose": Task(frozenset({"pattern_id"}), "model"),
+    "report": Task(frozenset({"monday"}), "model", priority=2),  # a full lane must not delay it beyond Monday
+    "report_again": Task(frozenset({"monday", "after", "user_id"}), "model", priority=2),
+    "mail": Task(frozenset({"report_id"}), "short"),
     "replay": Task(frozenset({"replay_id"}), "model"),
     "batch_submit": Task(frozenset(), "model", priority=2),  # before the thousand reviews that its tickets are not
     "batch_collect": Task(frozenset(), "model", priority=2),

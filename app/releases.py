@@ -120,7 +120,7 @@ def release_version(  # noqa: PLR0913  a release has these parts
         actor,
         action="context.rolled_back" if kind == "rollback" else "context.released",
         subject=f"context:{version}",
-        before={"version": before},
+        before={"version": before} if before else None,
         after={"version": version, "proposal_id": proposal_id},
         note=note,
     )

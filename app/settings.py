@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,29 @@ def _postgres(address: str) -> str:
     return f"postgresql://{rest}"
 
 
+def _smtp(address: SecretStr) -> SecretStr:
+    """Whether it can be read; never what it holds, which may be a password."""
+    parts = urlsplit(address.get_secret_value())
+    known = parts.scheme in {"smtp", "smtps"} and parts.hostname and (parts.port is None or parts.port > 0)
+    if not known or parts.path.strip("/") or parts.query or (parts.username is None) != (parts.password is None):
+        raise ValueError(parts.scheme)
+    return address
+
+
+def _mail_address(address: str) -> str:
+    if not _MAIL_ADDRESS.fullmatch(address):
+        raise ValueError(address)
+    return address
+
+
+def _mail_addresses(listed: str) -> str:
+    """One after the other, each once, however they were written."""
+    given = [one.strip() for one in listed.split(",") if one.strip()]
+    return ", ".join(dict.fromkeys(map(_mail_address, given)))
+
+
+_MAIL_ADDRESS = re.compile(r"[^\s@,;<>\"()]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*", re.ASCII)
+
 Folder = Annotated[Path, AfterValidator(_absolute)]
 HttpAddress = Annotated[str, AfterValidator(_http)]
 
@@ -83,6 +107,17 @@ class Settings(BaseSettings):
     context_dir: Folder = Field(default=REPOSITORY / "context", description="a folder with the context files")
     local_model_path: Folder | None = Field(default=None, description="a GGUF file")
     retention_days: int = Field(default=30, ge=1, description="a whole number of days, 1 or more")
+    smtp_url: Annotated[SecretStr, AfterValidator(_smtp)] | None = Field(
+        default=None,
+        repr=False,
+        description="an address such as smtp://user:password@mail.example.com:587, or smtps:// (%40 stands for @)",
+    )
+    mail_from: Annotated[str, AfterValidator(_mail_address)] | None = Field(
+        default=None, description="an e-mail address that reports come from"
+    )
+    mail_to: Annotated[str, AfterValidator(_mail_addresses)] = Field(
+        default="", description="e-mail addresses with commas between them"
+    )
     replay_tickets: int = Field(
         default=60, ge=3, le=1000, description="a whole number from 3 to 1000: how many tickets a proposal is tried on"
     )
@@ -93,6 +128,11 @@ class Settings(BaseSettings):
         default=None, validation_alias="ANTHROPIC_BASE_URL", description="an address such as https://llm.example.com"
     )
 
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Who gets the weekly report by mail; nobody where mail is not set up."""
+        return tuple(self.mail_to.split(", ")) if self.smtp_url and self.mail_to else ()
+
 
 def load_settings() -> Settings:
     """The settings of the environment and `.env`. Raises SettingsError with one line per problem."""
@@ -102,9 +142,21 @@ def load_settings() -> Settings:
     except ValidationError as error:
         problems += [_problem(str(item["loc"][0]), item.get("input")) for item in error.errors()]
     else:
+        problems += _halfway(settings)
         if not problems:
             return settings
     raise SettingsError("\n".join(problems))
+
+
+def _halfway(settings: Settings) -> list[str]:
+    """Mail needs all three of its settings."""
+    given = {name for name in ("smtp_url", "mail_from", "mail_to") if getattr(settings, name)}
+    missing = sorted({"smtp_url", "mail_from", "mail_to"} - given) if given else []
+    return [
+        f"{variable(name)}: is missing, and mail needs it; give {Settings.model_fields[name].description}, "
+        f"or take away {' and '.join(variable(one) for one in sorted(given))}"
+        for name in missing
+    ]
 
 
 def variable(field: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from app.clock import now
 from app.db import transaction
 from app.errors import DatabaseUnavailable
+from app.periods import WEEK, key_of
 from app.queue import TaskName, enqueue
 from app.tables import Tick
 
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 STOP = (signal.SIGTERM, signal.SIGINT)
 RETENTION_HOUR = 3  # in TICKETQC_TIMEZONE: when few people work
+REPORT_HOUR = 7  # on Mondays, there too
 
 
 def _no_arguments(local: datetime) -> dict[str, int]:  # noqa: ARG001  a task that is the same in every period
@@ -53,11 +55,18 @@ def _day(local: datetime) -> str:
     return (local - timedelta(hours=RETENTION_HOUR)).date().isoformat()
 
 
+def _reported(local: datetime) -> date:
+    """The Monday of the week that is to be reported on: a report comes when the next week's first people do."""
+    begun = (local - timedelta(hours=REPORT_HOUR)).date()
+    return begun - timedelta(days=begun.weekday()) - WEEK
+
+
 RHYTHMS = (
     Rhythm("resume", _minute),
     Rhythm("retention", _day),
     Rhythm("patterns", _hour),
     Rhythm("batch_collect", _minute),
+    Rhythm("report", lambda local: key_of(_reported(local)), lambda local: {"monday": _reported(local).toordinal()}),
 )
 
 

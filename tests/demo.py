@@ -25,7 +25,7 @@ from app.clock import now
 from app.intake.recording import record
 from app.sign_ins import ROLES
 from app.weighing import Decision
-from tests import demo_patterns
+from tests import demo_patterns, demo_proposals
 from tests.factories import (
     PASSWORD,
     REPOSITORY,
@@ -83,6 +83,7 @@ def fill(session: Session) -> None:
     for minutes in range(0, 60, 7):
         make_delivery(session, connection=helpdesk, state="read", received_at=now() - timedelta(minutes=minutes))
     demo_patterns.fill(session)
+    demo_proposals.fill(session)
     session.commit()
 
 

@@ -28,6 +28,7 @@ from app.tables import (
     Observation,
     Pattern,
     Release,
+    Report,
     Revision,
     Run,
     Ticket,
@@ -301,6 +302,12 @@ def make_escalation(session: Session, revision: Revision, **columns: object) -> 
     values = {"rule": "security_incident", "agent": "triage", "evidence": [], **columns}
     session.get_one(Ticket, revision.ticket_id).escalated = True
     return _added(session, Escalation(ticket_id=revision.ticket_id, revision_id=revision.id, **values))
+
+
+def make_report(session: Session, *, week: str = "2026-W03", **columns: object) -> Report:
+    """A report about a week long over."""
+    values = {"figures": {"version": 1}, "markdown": f"# Week {week}\n\nAll is well.\n", "actor": "ticketqc", **columns}
+    return _added(session, Report(week=week, **values))
 
 
 def make_model_state(session: Session, *, role: str = "worker", **columns: object) -> ModelState:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from agents.edits import Edit
 from app import audit, patterns, proposals, releases
@@ -15,7 +15,7 @@ from app.clock import now
 from app.deps import Deps
 from app.model_watch import Models
 from app.patterns import Fingerprint
-from app.tables import Label, LabelFinding, Pattern, Proposal
+from app.tables import Label, LabelFinding, Pattern, Proposal, Replay, Ticket
 from tests.double.answers import answer, recognise
 from tests.double.prompt import output_schema
 from tests.factories import make_context, make_observation, make_ticket, office_ticket, shipped_context
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.settings import Settings
-    from app.tables import Ticket, User
+    from app.tables import User
     from app.vault import Vault
     from tests.double.models import Json
 
@@ -147,3 +147,47 @@ def make_proposal(
         proposals.add_draft(session, proposal, base=base, edits=edits, author=audit.MACHINE, settings=settings)
     session.commit()
     return proposal
+
+
+def _share(count: int) -> dict[str, Any]:
+    return {"count": count, "low": 0.0661, "high": 0.7916}
+
+
+def _arm(verdict: str, *, right: bool, failed: int = 0) -> dict[str, Any]:
+    return {"verdict": verdict, "right": right, "outcomes": [verdict] * 3, "failed": failed}
+
+
+def finish(session: Session, **columns: object) -> None:
+    """Every trial is over; the first two of three tickets are other than before."""
+    tickets = list(session.scalars(select(Ticket).order_by(Ticket.id).limit(3)))
+    changes = (
+        ("fixed", _arm("escalate", right=False, failed=3), _arm("pass", right=True)),
+        ("broken", _arm("pass", right=True), _arm("mixed", right=False)),
+        ("unchanged", _arm("pass", right=True), _arm("pass", right=True)),
+    )
+    cases = [
+        {
+            "ticket_id": ticket.id,
+            "revision_id": ticket.revision_id,
+            "target": change == "fixed",
+            "label": None if change == "fixed" else "pass",
+            "change": change,
+            "verdict_changed": old["verdict"] != new["verdict"],
+            "old": old,
+            "new": new,
+        }
+        for ticket, (change, old, new) in zip(tickets, changes, strict=True)
+    ]
+    summary = {
+        "cases": 3,
+        "labelled": 2,
+        "targets": 1,
+        "verdicts_changed": 2,
+        "escalated_old": 1,
+        "escalated_new": 0,
+        **{name: _share(1) for name in ("fixed", "broken", "unchanged", "flips_old", "flips_new")},
+        "rests_on": "It rests on 2 labels: few labels prove little.",
+    }
+    values = {"state": "done", "cost_usd": 0.0123, "model": "claude-haiku-5-5", **columns}
+    session.execute(update(Replay).values(result={"version": 1, "cases": cases, "summary": summary}, **values))
+    session.commit()

@@ -208,7 +208,7 @@ def test_after_the_answer_both_stand_side_by_side(pages: TestClient, session: Se
     for _ in range(2):
         assert pages.post(address, data=form).headers["location"] == address
     page = _page(pages, address)
-    assert page.one("p", cls="lead").words == "You and the machine disagree."
+    assert page.one("p", cls="lead").words == "You and the machine disagree on the verdict."
     rows = [[cell.words for cell in row.children if isinstance(cell, Element)] for row in page.one("tbody").all("tr")]
     assert rows == [
         ["The ticket", "Pass", "Fail 71 Root cause: not met."],

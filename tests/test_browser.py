@@ -14,11 +14,12 @@ from sqlalchemy import select, update
 from app import clock, links
 from app.audit import Actor
 from app.db import transaction
-from app.tables import BlindCheck, Label, Pattern, Revision, Ticket, User
+from app.tables import BlindCheck, Draft, Label, Pattern, Proposal, Replay, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo
 from tests.browsers import COOKIE, new_cookie
 from tests.factories import PASSWORD, make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
+from tests.proposing import finish
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -124,7 +125,10 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     tickets = [f"/tickets/{ticket.id}" for ticket in (*told, *more)]
     context = f"/context/{shipped_context().version}"
     patterns = ["/agents", "/patterns", *(f"/patterns/{key}" for key in session.scalars(select(Pattern.id)))]
-    people = ["/account", "/settings", f"/welcome/{_link(session)}"]
+    changed = session.scalars(select(Draft)).one()
+    diff = f"/context/{changed.base_version}/diff/{changed.candidate_version}"
+    patterns += ["/proposals", *(f"/proposals/{key}" for key in session.scalars(select(Proposal.id)))]
+    people = ["/context", diff, "/account", "/settings", f"/welcome/{_link(session)}"]
     checks = [f"/audit/{check.id}" for check in session.scalars(select(BlindCheck))]
     decided = ["/?verdict=all", "/?verdict=decided", "/?claimed=mine", "/audit", *checks]
     plain = ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone"]
@@ -297,6 +301,26 @@ def test_a_replay_from_the_page_is_accepted(tab: Watched) -> None:
     page.get_by_role("button", name="Replay all").click()
     page.wait_for_url(re.compile("replayed=2"))
     assert "2 deliveries are being read again" in (page.locator(".flash").text_content() or "")
+
+
+def test_a_trial_ends_by_itself_and_what_is_approved_can_be_taken_back(tab: Watched, session: Session) -> None:
+    page = tab.page
+    session.execute(update(Replay).values(state="running", result=None))
+    session.commit()
+    waiting = session.scalars(select(Proposal.id).where(Proposal.state == "open")).one()
+    page.goto(f"/proposals/{waiting}")
+    page.get_by_text("Being tried").wait_for()
+    page.get_by_label("Reason").fill("I am still thinking")
+    finish(session)
+    page.get_by_role("button", name="Approve and put in force").wait_for(timeout=6_000)
+    assert page.get_by_label("Reason").input_value() == "I am still thinking"
+    page.get_by_role("button", name="Approve and put in force").click()
+    page.get_by_text("It is in force now").wait_for()
+    page.get_by_role("link", name="what was in force when").click()
+    page.get_by_label("Why").fill("It was a test")
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_text("is in force again").wait_for()
+    assert page.get_by_text("rolled back by").count() == 1
 
 
 def test_the_banner_and_the_list_move_by_themselves_and_then_rest(

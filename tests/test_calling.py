@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, text, update
 
 from agents.gateway import CallFailed
-from app import calling, proposals
+from app import calling, patterns, proposals
 from app.audit import Actor
 from app.clock import now
 from app.tables import Draft, Observation, Pattern, PatternEvent, Proposal, Replay, Run
@@ -249,6 +249,21 @@ def test_a_model_that_does_not_answer_is_not_asked_again_at_once(
     calling.resume(deps)
     assert jobs(session, "propose") == []
     assert asked(double) == 0
+
+
+def test_a_call_that_is_under_way_is_not_taken_up_again(deps: Deps, session: Session) -> None:
+    """The strong model may think for minutes, and the clock ticks meanwhile."""
+    pattern_id = open_pattern(session)
+    session.execute(text("update procrastinate.procrastinate_jobs set status = 'doing'"))
+    patterns.event(session, pattern_id, "called")
+    session.commit()
+    calling.resume(deps)
+    assert jobs(session, "propose") == [f"propose:{pattern_id}"]
+    session.execute(text("update procrastinate.procrastinate_jobs set status = 'failed'"))
+    session.commit()
+    calling.resume(deps)
+    calling.resume(deps)
+    assert jobs(session, "propose") == [f"propose:{pattern_id}"] * 2
 
 
 def test_a_refusal_and_a_cut_answer_are_failures_on_record(deps: Deps, session: Session, double: Double) -> None:

@@ -16,7 +16,7 @@ from app.errors import Conflict, DecisionRefused, NotFound
 from app.intake.recording import record
 from app.labels import decide, problem, see, split_of
 from app.queries.labels import history
-from app.tables import AuditEvent, Finding, Label, LabelFinding, Observation, Revision, Ticket, Verdict
+from app.tables import AuditEvent, Finding, Label, LabelFinding, Observation, Pattern, Revision, Ticket, Verdict
 from app.weighing import Decision
 from tests.factories import (
     finding,
@@ -261,3 +261,22 @@ def test_a_user_whose_account_is_closed_stays_named(session: Session) -> None:
     _decide(session, gone, ticket, verdict, "fail")
     (row,) = history(session, ticket.id)
     assert row.name == "Kim Ode"
+
+
+def test_three_tickets_overruled_alike_are_a_pattern_until_one_decision_is_taken_back(
+    session: Session, lead: User
+) -> None:
+    judged = [_judged(session) for _ in range(3)]
+    for ticket, verdict in judged[:2]:
+        _decide(session, lead, ticket, verdict, "pass", **WHY)
+    first = session.get_one(Ticket, judged[0][0].id)
+    session.refresh(first)
+    _decide(session, lead, first, judged[0][1], "fail", standing_label_id=first.label_id)
+    _decide(session, lead, *judged[2], "pass", **WHY)
+    assert session.scalars(select(Pattern)).all() == [], "only two stand"
+    session.refresh(first)
+    _decide(session, lead, first, judged[0][1], "pass", standing_label_id=first.label_id, **WHY)
+    (pattern,) = session.scalars(select(Pattern))
+    assert (pattern.agent, pattern.code, pattern.subject, pattern.direction) == (
+        "qc", "overruled", "verdict", "false_fail",
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from agents.context import FILES
 from app.clock import now
-from app.tables import Delivery
+from app.tables import Delivery, Mail
 from tests.factories import (
     make_connection,
     make_context,
@@ -49,6 +49,22 @@ def test_a_fresh_install_says_what_there_is_to_do(pages: TestClient) -> None:
     assert _facts(_section(page, "versions"))["Clock"] == "has not ticked yet"
     assert _facts(_section(page, "versions"))["Context in force"] == "none yet"
     assert not page.all("form", action="/operations/replay")
+
+
+def test_a_mail_that_did_not_go_out_is_told(pages: TestClient, session: Session) -> None:
+    for address, state, note, old in (
+        ("a@example.com", "sent", "", 9),
+        ("b@example.com", "failed", "the server refused it: 550 no", 0),
+        ("c@example.com", "sending", "", 0),
+        ("d@example.com", "sending", "", 9),
+    ):
+        at = now() - timedelta(minutes=old)
+        session.add(Mail(key=f"report:2026-W47:{address}", address=address, state=state, note=note, changed_at=at))
+    session.commit()
+    rows = _section(_page(pages), "mail").one("tbody").all("tr")
+    assert [row.all("td")[1].words for row in rows] == ["d@example.com", "b@example.com"]
+    assert "Nobody knows whether it arrived." in rows[0].words
+    assert "The server refused it: 550 no." in rows[1].words
 
 
 def test_work_is_counted(pages: TestClient, session: Session) -> None:

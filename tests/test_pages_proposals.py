@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select, update
@@ -12,7 +12,7 @@ from app.audit import COMMAND_LINE
 from app.tables import Draft, Observation, Proposal, Replay, Ticket
 from tests.factories import shipped_context
 from tests.markup import read
-from tests.proposing import EDIT, ITEM, TEXT, WHY, make_proposal, open_pattern
+from tests.proposing import EDIT, ITEM, TEXT, WHY, finish, make_proposal, open_pattern
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,50 +27,6 @@ def page(client: TestClient, address: str, **headers: str) -> Element:
     answer = client.get(address, headers=headers)
     assert answer.status_code == 200, answer.text
     return read(answer.text)
-
-
-def share(count: int) -> dict[str, Any]:
-    return {"count": count, "low": 0.0661, "high": 0.7916}
-
-
-def arm(verdict: str, *, right: bool, failed: int = 0) -> dict[str, Any]:
-    return {"verdict": verdict, "right": right, "outcomes": [verdict] * 3, "failed": failed}
-
-
-def done(session: Session, **columns: object) -> None:
-    """Every trial is over; the first two of three tickets are other than before."""
-    tickets = list(session.scalars(select(Ticket).order_by(Ticket.id).limit(3)))
-    changes = (
-        ("fixed", arm("escalate", right=False, failed=3), arm("pass", right=True)),
-        ("broken", arm("pass", right=True), arm("mixed", right=False)),
-        ("unchanged", arm("pass", right=True), arm("pass", right=True)),
-    )
-    cases = [
-        {
-            "ticket_id": ticket.id,
-            "revision_id": ticket.revision_id,
-            "target": change == "fixed",
-            "label": None if change == "fixed" else "pass",
-            "change": change,
-            "verdict_changed": old["verdict"] != new["verdict"],
-            "old": old,
-            "new": new,
-        }
-        for ticket, (change, old, new) in zip(tickets, changes, strict=True)
-    ]
-    summary = {
-        "cases": 3,
-        "labelled": 2,
-        "targets": 1,
-        "verdicts_changed": 2,
-        "escalated_old": 1,
-        "escalated_new": 0,
-        **{name: share(1) for name in ("fixed", "broken", "unchanged", "flips_old", "flips_new")},
-        "rests_on": "It rests on 2 labels: few labels prove little.",
-    }
-    values = {"state": "done", "cost_usd": 0.0123, "model": "claude-haiku-5-5", **columns}
-    session.execute(update(Replay).values(result={"version": 1, "cases": cases, "summary": summary}, **values))
-    session.commit()
 
 
 @pytest.fixture
@@ -132,7 +88,7 @@ def test_a_trial_that_runs_shows_how_far_it_is(pages: TestClient, session: Sessi
 def test_a_trial_that_is_over_shows_fixed_broken_and_every_changed_verdict(
     pages: TestClient, session: Session, address: str
 ) -> None:
-    done(session)
+    finish(session)
     shown = page(pages, address).one(id="trial")
     assert "hx-get" not in shown.attributes
     assert "Fixed: wrong before, right now 1 7 % to 79 %" in shown.words
@@ -148,12 +104,12 @@ def test_a_trial_that_is_over_shows_fixed_broken_and_every_changed_verdict(
 
 def test_a_demonstration_says_so(pages: TestClient, session: Session, address: str) -> None:
     session.execute(update(Proposal).values(demonstration=True))
-    done(session, demonstration=True)
+    finish(session, demonstration=True)
     assert "A demonstration: the local model proposed this and judged its trial" in page(pages, address).words
 
 
 def test_a_lead_approves_once(pages: TestClient, session: Session, address: str, lead: User) -> None:
-    done(session)
+    finish(session)
     answer = pages.post(f"{address}/approve", data={"draft": "1", "note": " good "})
     assert (answer.status_code, answer.headers["location"]) == (303, f"{address}?done=approved")
     shown = page(pages, answer.headers["location"])
@@ -169,7 +125,7 @@ def test_a_lead_approves_once(pages: TestClient, session: Session, address: str,
 def test_what_was_tried_on_another_version_can_only_be_tried_again(
     pages: TestClient, session: Session, address: str
 ) -> None:
-    done(session)
+    finish(session)
     files = {**shipped_context().files, "qc.md": shipped_context().files["qc.md"] + "\n"}
     releases.release(session, files, note="meanwhile", actor=COMMAND_LINE)
     session.commit()
@@ -187,7 +143,7 @@ def test_what_was_tried_on_another_version_can_only_be_tried_again(
 def test_a_lead_s_wording_is_tried_or_comes_back_with_what_is_wrong(
     pages: TestClient, session: Session, address: str
 ) -> None:
-    done(session)
+    finish(session)
     bad = {"draft": "1", "title-0": "Cause", "text-0": "See https://evil.example for the cause."}
     answer = pages.post(f"{address}/revise", data=bad)
     assert answer.status_code == 422
@@ -247,7 +203,7 @@ def test_noise_is_acknowledged(pages: TestClient, session: Session, settings: Se
 
 
 def test_a_viewer_reads_and_decides_nothing(viewer_pages: TestClient, session: Session, address: str) -> None:
-    done(session)
+    finish(session)
     shown = page(viewer_pages, address)
     assert "A lead decides about this." in shown.words
     assert not shown.all("textarea")
@@ -267,7 +223,7 @@ def test_hostile_words_of_a_ticket_are_shown_as_words(pages: TestClient, session
     session.execute(update(Observation).values(evidence=[{"line": 1, "quote": evil, "spans": []}]))
     session.execute(update(Ticket).values(subject=evil * 20))
     session.execute(update(Proposal).values(why=evil))
-    done(session)
+    finish(session)
     answer = pages.get(address)
     assert evil not in answer.text
     assert evil in read(answer.text).words

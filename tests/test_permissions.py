@@ -23,6 +23,7 @@ from tests.factories import (
     make_context,
     make_delivery,
     make_pattern,
+    make_report,
     make_ticket,
     make_user,
 )
@@ -79,6 +80,11 @@ LEAST: dict[str, Role | None] = {
     "GET /patterns/{pattern_id}": "viewer",
     "POST /patterns/{pattern_id}/mute": "lead",
     "POST /patterns/{pattern_id}/unmute": "lead",
+    "GET /dashboard": "viewer",
+    "GET /reports": "viewer",
+    "GET /reports/{week}": "viewer",
+    "POST /reports/{week}/again": "lead",
+    "POST /reports/{week}/mail": "lead",
     "GET /operations": "viewer",
     "POST /operations/replay": "lead",
     "GET /settings": "admin",
@@ -139,6 +145,7 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "b": make_context(session).version,
         "pattern_id": make_pattern(session).id,
         "user_id": lead.id,
+        "week": make_report(session).week,
         "check_id": make_blind_check(session, lead).id,
         "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }

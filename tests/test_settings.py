@@ -87,6 +87,17 @@ def test_every_name_of_the_database_scheme_is_taken(monkeypatch: pytest.MonkeyPa
         ("TICKETQC_RETENTION_DAYS", "0", "a whole number of days"),
         ("TICKETQC_RETENTION_DAYS", "1.5", "a whole number of days"),
         ("ANTHROPIC_BASE_URL", "ftp://llm", "an address such as https://"),
+        ("TICKETQC_SMTP_URL", "mail.example.com:hunter2", "an address such as smtp://"),
+        ("TICKETQC_SMTP_URL", "http://me:hunter2@mail", "an address such as smtp://"),
+        ("TICKETQC_SMTP_URL", "smtp://me:hunter2@", "an address such as smtp://"),
+        ("TICKETQC_SMTP_URL", "smtp://hunter2@mail", "an address such as smtp://"),  # no password
+        ("TICKETQC_SMTP_URL", "smtp://me:hunter2@mail:0", "an address such as smtp://"),
+        ("TICKETQC_SMTP_URL", "smtp://me:hunter2@mail:smtp", "an address such as smtp://"),
+        ("TICKETQC_SMTP_URL", "smtp://me:hunter2@mail/?tls=no", "an address such as smtp://"),
+        ("TICKETQC_MAIL_FROM", "qc", "an e-mail address"),
+        ("TICKETQC_MAIL_FROM", "a@example.com, b@example.com", "an e-mail address"),
+        ("TICKETQC_MAIL_TO", "a@example.com, b", "e-mail addresses with commas"),
+        ("TICKETQC_MAIL_TO", "a@example.com\nBcc: b@example.com", "e-mail addresses with commas"),
     ],
 )
 def test_a_bad_value_is_one_line_with_what_is_accepted(
@@ -138,3 +149,30 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = repr(load_settings()) + str(load_settings())
     assert "horse" not in shown
     assert "hunter2" not in shown
+
+
+MAIL = {
+    "TICKETQC_SMTP_URL": "smtp://me:hunter2@mail.example.com:587",
+    "TICKETQC_MAIL_FROM": "qc@example.com",
+    "TICKETQC_MAIL_TO": " lead@example.com,manager@example.com , lead@example.com,",
+}
+
+
+def test_mail_is_set_up_by_three_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in MAIL.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.recipients == ("lead@example.com", "manager@example.com")
+    assert "hunter2" not in repr(settings)
+    assert settings.smtp_url is not None
+    assert "hunter2" not in str(settings.smtp_url)
+
+
+@pytest.mark.parametrize("left_out", MAIL)
+def test_mail_that_is_set_up_halfway_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, left_out: str) -> None:
+    for name, value in MAIL.items():
+        if name != left_out:
+            monkeypatch.setenv(name, value)
+    (line,) = _problems()
+    assert line.startswith(f"{left_out}: is missing, and mail needs it; give ")
+    assert "hunter2" not in line

@@ -151,4 +151,4 @@ class Revision(Base):
     updated_at: Mapped[datetime | None]  # the source's word; order is this, else recorded_at
     live: Mapped[bool] = mapped_column(server_default=text("true"))  # false: imported history, makes no observations
     recorded_at: Mapped[datetime] = moment()
-    __table_args__ = (UniqueConstraint("ticket_id", "content_hash"),)
+    __table_args__ = (UniqueConstraint("ticket_id", "content_hash"), Index(None, "recorded_at"))

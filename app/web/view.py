@@ -22,6 +22,7 @@ from typing_extensions import override
 from app import clock, sign_ins
 from app.audit import Actor
 from app.db import transaction
+from app.markdown import to_html
 from app.queries.banner import model_states
 from app.web import auth, words
 from app.web.guard import SAFE_METHODS, guard
@@ -57,11 +58,13 @@ class Templates:
             "thousands": words.thousands,
             "capped": words.capped,
             "seconds": words.seconds,
+            "duration": words.duration,
             "percent": words.percent,
             "score": words.score,
             "sentence": words.sentence,
             "shown": words.shown,
             "markdown": _markdown,
+            "report": lambda text: Markup(to_html(text)),  # noqa: S704  it escapes
         }
         self._environment.globals["static"] = static
 

@@ -81,6 +81,17 @@ def seconds(milliseconds: int) -> str:
     return f"{value:.1f} s" if value < 10 else f"{value:,.0f} s"  # noqa: PLR2004  ten seconds need no tenths
 
 
+def duration(length: timedelta) -> str:
+    """In its two largest units: under 1 min, 12 min, 3 h 20 min, 2 d 4 h."""
+    minutes = int(length.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    return f"{minutes} min" if minutes else "under 1 min"
+
+
 def sentence(message: str) -> str:
     """What a command or a job says begins small and without a stop; on a page it is a sentence."""
     return message[:1].upper() + message[1:].removesuffix(".") + "."

@@ -79,6 +79,7 @@ def upgrade() -> None:
     op.create_check_constraint("kind", "releases", "kind in ('release', 'rollback')")
     op.create_foreign_key("fk_releases_proposal_id_proposals", "releases", "proposals", ["proposal_id"], ["id"])
     op.create_index("ix_releases_released_at", "releases", ["released_at"])
+    op.create_index("ix_revisions_recorded_at", "revisions", ["recorded_at"])
     op.add_column("tickets", sa.Column("label_id", sa.BigInteger(), nullable=True))
     op.add_column("tickets", sa.Column("decision", sa.Text(), nullable=True))
     op.add_column("tickets", sa.Column("claimed_by", sa.BigInteger(), nullable=True))
@@ -104,6 +105,7 @@ def downgrade() -> None:
         op.create_index(name, "tickets", [*columns, *order])
     for column in ("proposal_id", "actor", "kind"):
         op.drop_column("releases", column)
+    op.drop_index("ix_revisions_recorded_at", "revisions")
     op.drop_index("ix_releases_released_at", "releases")
     # Without directions and decisions only the first of several observations can stay.
     op.execute(

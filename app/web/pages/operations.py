@@ -13,6 +13,7 @@ from agents.judge import ENGINE_VERSION
 from app.intake.reading import replay
 from app.queries import contexts
 from app.queries import operations as queries
+from app.queries.reports import mail_problems
 from app.queries.tickets import MOST_COUNTED
 from app.web.guard import guard
 from app.web.view import BEYOND, Viewed, ViewedByLead
@@ -36,6 +37,7 @@ def operations(view: Viewed, replayed: int | None = None) -> HTMLResponse:
         connections=queries.connections(session, since=_midnight(view.now, view.settings.timezone)),
         database=queries.versions(session),
         ticks=queries.ticks(session),
+        mail_problems=mail_problems(session, now=view.now),
         context=contexts.in_force(session),
         engine_version=ENGINE_VERSION,
         product_version=version("ticketqc"),

@@ -196,7 +196,9 @@ def _shown(view: View, draft: DraftRow) -> tuple[ShownEdit, ...]:
 
 
 def _shown_edit(edit: Edit, item: Item | None) -> ShownEdit:
-    before = f"## {item.title}\n{item.body}" if item is not None else ""
+    """The title stands above the lines, and among them only where it changes."""
     title = edit.title or (item.title if item is not None else edit.item)
-    after = "" if edit.operation == "retire" else f"## {title}\n{edit.text.strip()}"
+    before, after = (item.body if item is not None else ""), edit.text.strip()
+    if item is not None and edit.operation == "update" and title != item.title:
+        before, after = f"Title: {item.title}\n\n{before}", f"Title: {title}\n\n{after}"
     return ShownEdit(edit, item.title if item is not None else title, diff.lines(before, after, around=None))

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 router = APIRouter(dependencies=[Depends(guard)])
 
 Text = Annotated[str, Form()]
-PAGES = {"ticket": "/tickets/", "context": "/context/", "pattern": "/patterns/", "proposal": "/proposals/"}
+PAGES = {
+    "ticket": "/tickets/",
+    "context": "/context/",
+    "pattern": "/patterns/",
+    "proposal": "/proposals/",
+    "report": "/reports/",
+}
 UserId = Annotated[int, Path(ge=1, lt=BEYOND)]
 
 

@@ -1,0 +1,128 @@
+"""What was paid for, and what a month is heading for. Replays and the chief of staff have lines of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  pydantic reads it
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, case, func, select
+
+from app.local_model import PREFIX as LOCAL
+from app.periods import DAY, Period, last_days, month
+from app.queries.failures import INSTANT
+from app.queries.figures.tickets import within
+from app.runs import DUPLICATE
+from app.tables import Revision, Run
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy import ColumnElement, SQLColumnExpression
+    from sqlalchemy.orm import Session
+
+LINES = ("tickets", "second", "replay", "chief", "local")
+_LOCAL = Run.model.startswith(LOCAL, autoescape=True)  # the demonstration model on this machine, which bills nobody
+_LINE = case(
+    (_LOCAL, "local"),
+    (Run.purpose.startswith("replay"), "replay"),
+    (Run.agent == "chief_of_staff", "chief"),
+    (Run.purpose.startswith("second"), "second"),
+    else_="tickets",
+)
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """Calls of one line. `unanswered` ones brought no reply but may be billed; `unpriced` ones have no known price."""
+
+    line: str
+    calls: int
+    unanswered: int
+    unpriced: int
+    cost_usd: Decimal
+    input_tokens: int
+    output_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`tickets` are those that calls of the first two lines were about."""
+
+    lines: tuple[CostRow, ...]
+    tickets: int
+
+    @property
+    def total_usd(self) -> Decimal:
+        return sum((row.cost_usd for row in self.lines), Decimal(0))
+
+    @property
+    def per_ticket_usd(self) -> Decimal | None:
+        """For judging alone; None where nothing was judged for money."""
+        judging = sum((row.cost_usd for row in self.lines if row.line in {"tickets", "second"}), Decimal(0))
+        return judging / self.tickets if self.tickets else None
+
+    def sum(self, name: str) -> int:
+        return sum(getattr(row, name) for row in self.lines)
+
+    @property
+    def cache_hit(self) -> float | None:
+        """Of all tokens that went in, those that were read from the vendor's cache."""
+        read = self.sum("cache_read_tokens")
+        everything = read + self.sum("input_tokens") + self.sum("cache_write_tokens")
+        return read / everything if everything else None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A calendar month: spent so far, and with the mean of the last seven days for each day that is left."""
+
+    month: str  # 2026-11
+    spent_usd: Decimal
+    expected_usd: Decimal
+
+
+def cost(session: Session, period: Period) -> Cost:
+    """Whatever calls were made in the period, for live tickets and for imported history."""
+    rows = session.execute(select(*_COLUMNS).where(within(Run.recorded_at, period)).group_by(_LINE))
+    found = sorted((CostRow(*row) for row in rows), key=lambda row: LINES.index(row.line))
+    about = (
+        select(func.count(Revision.ticket_id.distinct()))
+        .join(Run, Run.revision_id == Revision.id)
+        .where(within(Run.recorded_at, period), Run.replied, _LINE.in_(("tickets", "second")))
+    )
+    return Cost(tuple(found), session.scalar(about) or 0)
+
+
+def forecast(session: Session, at: datetime, zone: ZoneInfo) -> Forecast:
+    """Of the month that the moment just before `at` is in."""
+    whole = month(at - INSTANT, zone)
+    spent = _spent(session, Period(whole.start, at))
+    daily = _spent(session, last_days(at)) / 7
+    left = Decimal((whole.end - at) / DAY)
+    name = (at - INSTANT).astimezone(zone).strftime("%Y-%m")
+    return Forecast(name, spent, spent + daily * left)
+
+
+def _spent(session: Session, period: Period) -> Decimal:
+    return session.scalar(select(func.sum(Run.cost_usd)).where(within(Run.recorded_at, period))) or Decimal(0)
+
+
+def _sum(column: SQLColumnExpression[int]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(column), 0).cast(BigInteger)
+
+
+_COLUMNS = (
+    _LINE,
+    func.count().filter(Run.replied),
+    func.count().filter(~Run.replied, Run.outcome != DUPLICATE, ~_LOCAL),
+    func.count().filter(Run.replied, Run.cost_usd.is_(None)),
+    func.coalesce(func.sum(Run.cost_usd), 0),
+    _sum(Run.input_tokens),
+    _sum(Run.output_tokens),
+    _sum(Run.cache_write_5m_tokens + Run.cache_write_1h_tokens),
+    _sum(Run.cache_read_tokens),
+)
