@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from agents.gateway import CallFailed
 from agents.judge import Panel
 from app import reviewing
 from app.clock import now
 from app.db import transaction
+from app.intake.recording import NEXT_BATCH
 from app.jobs import transient
 from app.queries import batches as queries
 from app.queue import enqueue
 from app.runs import RunStore
-from app.tables import Batch, BatchRequest, BatchTicket, Revision, Run, Ticket
+from app.tables import Batch, BatchRequest, BatchTicket, Connection, Revision, Run, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -113,6 +115,25 @@ def submit(deps: Deps) -> None:
             enqueue(session, "batch_submit", once="batch_submit")
 
 
+def add(session: Session, *, source: str = "") -> int:
+    """Tickets that wait for their review wait for the next batch instead; how many they are.
+
+    Their jobs, where they have some, find that they are not theirs any more.
+    """
+    waiting = (Ticket.review_state == "waiting_model", Ticket.revision_id.is_not(None))
+    named = [Connection.name == source] if source else []
+    found = select(Ticket.revision_id).join(Connection, Connection.id == Ticket.connection_id).where(*waiting, *named)
+    made = insert(BatchTicket).from_select(["revision_id"], found).on_conflict_do_nothing()
+    taken = session.scalars(made.returning(BatchTicket.revision_id)).all()
+    changed = update(Ticket).where(Ticket.revision_id.in_(select(BatchTicket.revision_id).where(_FREE)), *waiting)
+    session.execute(changed.values(review_note=NEXT_BATCH))
+    enqueue(session, "batch_submit", once="batch_submit")
+    return len(taken)
+
+
+_FREE = BatchTicket.batch_id.is_(None)
+
+
 def live_instead(session: Session, *, model: str, moment: datetime) -> str:
     """Why batches are not used although they could be, in words; empty where they are."""
     seen = queries.measured(session, model=model, since=moment - LOOKED_BACK, today=moment.date())
@@ -156,7 +177,7 @@ def lose(session: Session, batch: Batch, note: str, *, last_try: bool = False) -
 
 
 def _all_live(session: Session, why: str) -> None:
-    found = select(BatchTicket.revision_id).where(BatchTicket.batch_id.is_(None)).order_by(BatchTicket.revision_id)
+    found = select(BatchTicket.revision_id).where(_FREE).order_by(BatchTicket.revision_id)
     revisions = list(session.scalars(found.limit(LIVE_AT_ONCE)))
     hand_over(session, dict.fromkeys(revisions, why))
     if len(revisions) == LIVE_AT_ONCE:
@@ -181,7 +202,7 @@ def _gather(deps: Deps, ready: Ready, api: MessageBatches) -> tuple[_Round, bool
 
 
 def _page(deps: Deps, *, after: int) -> Sequence[BatchTicket]:
-    found = select(BatchTicket).where(BatchTicket.batch_id.is_(None), BatchTicket.revision_id > after)
+    found = select(BatchTicket).where(_FREE, BatchTicket.revision_id > after)
     with transaction(deps.engine) as session:
         return session.scalars(found.order_by(BatchTicket.revision_id).limit(PAGE)).all()
 
@@ -239,7 +260,7 @@ def _claim(deps: Deps, ready: Ready, round_: _Round) -> _Claimed | None:
     """The round's rows; None where there is nothing left to ask: others may have been quicker since it was gathered."""
     with transaction(deps.engine) as session:
         session.execute(select(func.pg_advisory_xact_lock(BATCH_LOCK)))
-        still = BatchTicket.batch_id.is_(None), BatchTicket.revision_id.in_(round_.waits)
+        still = _FREE, BatchTicket.revision_id.in_(round_.waits)
         answered = set(
             session.scalars(select(Run.reply_key).where(Run.reply_key.in_(round_.asked), Run.reply.is_not(None)))
         )
