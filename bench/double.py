@@ -29,7 +29,15 @@ class DoubleProcess:
             return found
 
     def reset(self) -> None:
-        request = urllib.request.Request(f"{self.base_url}/double/reset", data=b"{}", method="POST")  # noqa: S310
+        self._post("reset", {})
+
+    def set(self, **settings: object) -> None:
+        """What `POST /double/settings` takes."""
+        self._post("settings", settings)
+
+    def _post(self, path: str, body: dict[str, object]) -> None:
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.base_url}/double/{path}", data=data, method="POST")  # noqa: S310
         urllib.request.urlopen(request).close()  # noqa: S310  our own loopback server
 
 
