@@ -145,8 +145,9 @@ def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seco
     print(f"  second runs, live   ${second / tickets:.6f} a ticket ({seconds_} calls)")
     print(f"  our ledger differs from the double's account by ${abs(booked - total):.12f}")
     if seen is not None:
-        print(f"  measured: {seen.read_share:.0%} of the prefix was read from the cache; the batches cost ${seen.cost:.4f}, "
-              f"live calls ${seen.live_cost:.4f}, so batches {'are dearer and stop' if seen.dearer else 'pay'}")  # fmt: skip
+        so = "are dearer and stop" if seen.dearer else "pay"
+        print(f"  measured: {seen.read_share:.0%} of the prefix was read from the cache; the batches cost "
+              f"${seen.cost:.4f}, live calls ${seen.live_cost:.4f}, so batches {so}")  # fmt: skip
 
 
 if __name__ == "__main__":
