@@ -34,6 +34,8 @@ def verdicts(found: Outcomes) -> str:
 
 def fail_rate(now: Outcomes, before: Outcomes) -> str:
     """Of those that passed or failed."""
+    if not now.fail.n:
+        return "No ticket passed or failed"
     if not now.fail.enough:
         return f"Too few tickets to say how many fail: {now.fail.hits} of {now.fail.n}"
     return f"{now.fail.percent} of tickets fail{_moved(now.fail.since(before.fail), before.fail.percent)}"

@@ -161,6 +161,7 @@ _PAGE = """<!doctype html>
 body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 46rem; }}
 table {{ border-collapse: collapse; }}
 th, td {{ padding: 2px 12px 2px 0; border-bottom: 1px solid #d9dee3; text-align: left; }}
+.number {{ text-align: right; }}
 </style></head><body>
 {body}</body></html>
 """

@@ -11,8 +11,14 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<|])")
 
 
 def to_html(text: str) -> str:
-    """The renderer escapes, and refuses javascript: links."""
-    html: str = _RENDERER.render(text)
+    """The renderer escapes, and refuses javascript: links; a page takes no styles, so a class says `number`."""
+    tokens = _RENDERER.parse(text)
+    for token in tokens:
+        if token.type == "table_open":
+            token.attrs["tabindex"] = 0  # a wide one is moved with the keyboard too
+        if token.attrs.pop("style", "") == "text-align:right":
+            token.attrs["class"] = "number"
+    html: str = _RENDERER.renderer.render(tokens, _RENDERER.options, {})
     return html
 
 

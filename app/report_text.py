@@ -197,7 +197,7 @@ def _cost(found: Figures) -> Iterable[str]:
     if found.cost.cache_hit is not None:
         yield f"{percent(found.cost.cache_hit)} of the tokens that went in came from the cache."
     if unanswered := found.cost.sum("unanswered"):
-        yield f"{plural(unanswered, 'attempt')} brought no answer; the vendor may have billed them."
+        yield f"{plural(unanswered, 'attempt')} brought no answer; the vendor may have billed for that."
     if unpriced := found.cost.sum("unpriced"):
         yield f"{plural(unpriced, 'call')} at a price that is not known, not in these sums."
 

@@ -108,7 +108,7 @@ def make_plainly(engine: Engine, settings: Settings, key: str, *, actor: Actor, 
     monday = over(settings, key, at=at)
     with transaction(engine) as session:
         draft = read(session, settings, monday, at=at)
-        return _add(session, draft, text=draft.plain_opening, by="", actor=actor)
+        return add(session, draft, text=draft.plain_opening, by="", actor=actor)
 
 
 def over(settings: Settings, key: str, *, at: datetime) -> date:
@@ -144,7 +144,7 @@ def _finish(deps: Deps, draft: Draft, *, after: int, actor: Actor) -> None:
         session.execute(select(func.pg_advisory_xact_lock(LOCK)))
         report_id = newest(session, draft.monday) or 0
         if report_id <= after:
-            report_id = _add(session, draft, text=text, by=by, actor=actor).id
+            report_id = add(session, draft, text=text, by=by, actor=actor).id
             log.info("report.made", report_id=report_id, opening_by=by or "program")
         if actor is MACHINE:
             _mail(session, deps.settings, report_id)
@@ -156,7 +156,7 @@ def _mail(session: Session, settings: Settings, report_id: int) -> None:
         enqueue(session, "mail", once=f"mail:{report_id}", report_id=report_id)
 
 
-def _add(session: Session, draft: Draft, *, text: str, by: str, actor: Actor) -> Report:
+def add(session: Session, draft: Draft, *, text: str, by: str, actor: Actor) -> Report:
     markdown = report_text.write(draft.figures, draft.names, monday=draft.monday, zone=draft.zone, opening=text)
     report = Report(
         week=periods.key_of(draft.monday),

@@ -25,7 +25,7 @@ from app.clock import now
 from app.intake.recording import record
 from app.sign_ins import ROLES
 from app.weighing import Decision
-from tests import demo_patterns, demo_proposals
+from tests import demo_patterns, demo_proposals, demo_reports
 from tests.factories import (
     PASSWORD,
     REPOSITORY,
@@ -99,7 +99,8 @@ def _reopened(session: Session, *, connection: tables.Connection) -> None:
 def _decided(session: Session) -> None:
     """A decision and the one it superseded, somebody's claim, and a blind check before and after its answer."""
     lead, admin = (
-        session.scalars(select(tables.User).where(tables.User.role == role)).one() for role in ("lead", "admin")
+        session.scalars(select(tables.User).where(tables.User.email == f"{role}@example.com")).one()
+        for role in ("lead", "admin")
     )
     mended, claimed, checked, unseen = (
         _named(session, name) for name in ("INC-2077", "INC-2046", "INC-2047", "INC-2048")
@@ -229,6 +230,9 @@ def main() -> None:
             engine = db.make_engine(server.url)
             with Session(engine, expire_on_commit=False) as session:
                 fill(session)
+                demo_reports.fill(session)
+                demo_reports.written(session, Settings(_env_file=None))
+                session.commit()
             port = int(sys.argv[1]) if len(sys.argv) > 1 else 8123
             serve(engine, Path(folder), port=port)
             engine.dispose()

@@ -57,7 +57,7 @@ def _observe(session: Session, ticket: Ticket, *, back: float, **columns: Any) -
 
 def _overruled(session: Session, tickets: list[Ticket]) -> None:
     """A lead who found more than the machine, on tickets that passed all the same."""
-    lead = session.scalars(select(User).where(User.role == "lead")).first()
+    lead = session.scalars(select(User).where(User.email == "lead@example.com")).first()
     assert lead is not None
     failed = select(Finding).join(Verdict, Verdict.id == Finding.verdict_id)
     for back, ticket in zip(
@@ -83,7 +83,7 @@ def _overruled(session: Session, tickets: list[Ticket]) -> None:
 
 def _decided(session: Session) -> None:
     """One waits for a decision, one had its own, one is muted."""
-    lead = session.scalars(select(User).where(User.role == "lead")).first()
+    lead = session.scalars(select(User).where(User.email == "lead@example.com")).first()
     assert lead is not None
     actor = Actor(lead.email, lead.id)
     by_code = {row.code: row for row in session.scalars(select(Pattern))}

@@ -14,9 +14,10 @@ from sqlalchemy import select, update
 from app import clock, links
 from app.audit import Actor
 from app.db import transaction
+from app.settings import Settings
 from app.tables import BlindCheck, Draft, Label, Pattern, Proposal, Replay, Revision, Ticket, User
 from app.web.app import create_app
-from tests import demo
+from tests import demo, demo_reports
 from tests.browsers import COOKIE, new_cookie
 from tests.factories import PASSWORD, make_model_state, make_ticket, make_verdict, office_ticket, shipped_context
 from tests.proposing import finish
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from app.settings import Settings
     from app.vault import Vault
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -132,7 +132,15 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     checks = [f"/audit/{check.id}" for check in session.scalars(select(BlindCheck))]
     decided = ["/?verdict=all", "/?verdict=decided", "/?claimed=mine", "/audit", *checks]
     plain = ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone"]
-    return [*plain, *decided, *people, *patterns, *tickets]
+    return [*plain, *decided, *people, *patterns, *_reported(session), *tickets]
+
+
+def _reported(session: Session) -> list[str]:
+    """Weeks to compare, and a report about the last one."""
+    demo_reports.fill(session)
+    week = demo_reports.written(session, Settings(_env_file=None))
+    session.commit()
+    return ["/dashboard", "/dashboard?tickets=all", "/reports", f"/reports/{week}"]
 
 
 def _link(session: Session) -> str:

@@ -52,8 +52,7 @@ def judge(session: Session, number: int, *, days: int, result: Result, live: boo
 def test_an_empty_dashboard_says_what_fills_it(pages: TestClient) -> None:
     page = _page(pages)
     assert "No tickets were judged in eight weeks" in page.words
-    assert _title(page, "criteria") == "Too few tickets to say which criterion is missed most"
-    assert _title(page, "cost") == "No model was asked, nothing was paid"
+    assert not page.all("figure")
 
 
 def test_each_chart_says_its_finding_and_has_its_numbers(pages: TestClient, session: Session) -> None:
@@ -75,8 +74,25 @@ def test_each_chart_says_its_finding_and_has_its_numbers(pages: TestClient, sess
     assert rows[0] == ["seven days up to", "pass", "fail", "to a person", "judged"]
     assert [row[1:] for row in rows[-2:]] == [["20", "0", "0", "20"], ["3", "9", "0", "12"]]
     assert len(rows) == 9
+    assert [cell.words for cell in page.one("figure", id="fail-rate").one("tbody").all("tr")[-1].all("td")][1:4] == [
+        "9",
+        "12",
+        "75 %",
+    ]
+    assert pages.get("/dashboard?csv=cost").text.endswith(",0.12\r\n")
     for chart in ("fail-rate", "criteria", "cost", "failures"):
         assert pages.get(f"/dashboard?csv={chart}").status_code == 200
+
+
+def test_a_week_without_a_judgement_draws_nothing(pages: TestClient, session: Session) -> None:
+    make_ticket(session)
+    session.commit()
+    page = _page(pages)
+    assert _title(page, "verdicts") == "No tickets were judged"
+    assert _title(page, "fail-rate") == "No ticket passed or failed"
+    assert _title(page, "criteria") == "Too few tickets to say which criterion is missed most"
+    assert _title(page, "cost") == "No model was asked, nothing was paid"
+    assert _title(page, "failures") == "No failure of an agent was seen"
 
 
 def test_few_tickets_make_no_trend(pages: TestClient, session: Session) -> None:

@@ -307,7 +307,7 @@ def test_a_report_arrives_as_text_and_as_html_that_fetches_nothing(deps: Deps, s
     markdown = all_reports(session)[0].markdown
     assert plain.get_content().replace("\r\n", "\n").startswith(markdown.rstrip())
     assert "On its page: https://qc.example.com/reports/2026-W47" in plain.get_content()
-    assert "<table>" in html.get_content()
+    assert "<table" in html.get_content()
     assert not [word for word in ("src=", "http-equiv", "@import", "url(") if word in html.get_content()]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from app.web.words import dollars, percent, thousands
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from decimal import Decimal
 
     from app.shares import Share
 
@@ -18,7 +20,7 @@ SHEET = 100.0
 GAP = 0.3  # of a column's room, between it and the next
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell of text that begins so is run by a spreadsheet
 
-Cell = str | int | float | None
+Cell = str | int | float | Decimal  # a float is a share, a Decimal money
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Chart:
     legend: Mapping[str, str] | None = None  # tone -> word
 
     @property
+    def shown(self) -> tuple[tuple[str, ...], ...]:
+        """The rows as the page has them."""
+        return tuple(tuple(map(_in_words, row)) for row in self.rows)
+
+    @property
     def csv(self) -> str:
         out = io.StringIO()
         writer = csv.writer(out)
@@ -47,8 +54,18 @@ class Chart:
         return out.getvalue()
 
 
-def _plain(cell: Cell) -> Cell:
+def _plain(cell: Cell) -> str | int | float:
+    if isinstance(cell, Decimal):
+        return f"{cell.normalize():f}"
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def _in_words(cell: Cell) -> str:
+    if isinstance(cell, Decimal):
+        return dollars(cell)
+    if isinstance(cell, float):
+        return percent(cell)
+    return thousands(cell) if isinstance(cell, int) else cell
 
 
 class Column(NamedTuple):

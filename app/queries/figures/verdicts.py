@@ -93,12 +93,12 @@ def by_version(session: Session, period: Period, *, history: bool = False) -> tu
 def by_criterion(
     session: Session, period: Period, *, before: Period, history: bool = False
 ) -> tuple[CriterionRow, ...]:
-    """The least met first."""
+    """The least met first; last those with too few to say."""
     found = _criteria(session, period, history=history)
     earlier = _criteria(session, before, history=history)
     newest = {row.criterion: row for row in sorted(found, key=lambda row: row.newest)}
     rows = [_criterion_row(row, [*found, *earlier], earlier) for row in newest.values()]
-    return tuple(sorted(rows, key=lambda row: (-row.share.value, row.criterion)))
+    return tuple(sorted(rows, key=lambda row: (not row.share.enough, -row.share.value, row.criterion)))
 
 
 def _criterion_row(row: Row[Any], known: Sequence[Row[Any]], earlier: Sequence[Row[Any]]) -> CriterionRow:

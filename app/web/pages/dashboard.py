@@ -136,7 +136,7 @@ def _cost(found: Figures, trend: tuple[WeekRow, ...], zone: ZoneInfo) -> Chart:
         title=headlines.cost(found.cost),
         says="A column for each of eight weeks: what was paid for model calls.",
         header=("seven days up to", "USD"),
-        rows=tuple((end, f"{amount:f}") for end, amount in zip(ends, costs, strict=True)),
+        rows=tuple((end, amount) for end, amount in zip(ends, costs, strict=True)),
         first=ends[0],
         last="today",
         top=dollars(max(costs)),
@@ -160,11 +160,11 @@ def _failures(found: Figures, called: Names) -> Chart:
 _SHARE = ("of", "share", "95 % from", "to")
 
 
-def _share(share: Share) -> tuple[int, int, str, str, str]:
+def _share(share: Share) -> tuple[int | float | str, ...]:
     if not share.n:
         return share.hits, share.n, "", "", ""
     low, high = share.interval
-    return share.hits, share.n, f"{share.value:.4f}", f"{low:.4f}", f"{high:.4f}"
+    return share.hits, share.n, round(share.value, 4), round(low, 4), round(high, 4)
 
 
 def _ends(trend: tuple[WeekRow, ...], zone: ZoneInfo) -> list[str]:
