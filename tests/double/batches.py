@@ -59,7 +59,8 @@ class Batch:
     @property
     def share(self) -> float:
         """Of its requests, how many had their turn by then."""
-        return 1.0 if self.plan.seconds <= 0 else min(1.0, (self.end - self.created) / self.plan.seconds)
+        whole = self.end >= self.created + self.plan.seconds  # a quotient of floats may be a little less than one
+        return 1.0 if whole else (self.end - self.created) / self.plan.seconds
 
 
 class Batches:
@@ -127,7 +128,7 @@ class Batches:
         return batch
 
     def _worked_off(self, batch: Batch) -> list[Json]:
-        reached = int(len(batch.requests) * batch.share)
+        reached = round(len(batch.requests) * batch.share)
         rest = "canceled" if batch.cancelled is not None and batch.end == batch.cancelled else "expired"
         lines = [
             {
