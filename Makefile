@@ -67,7 +67,7 @@ $(UV): requirements-uv.lock
 
 # Where the tools for development are installed already, they stay.
 $(RUNTIME): $(UV) requirements.lock pyproject.toml
-	@echo 'installing what ticketqc needs into .venv (the first time: about 100 MB to download)' >&2
+	@echo 'installing what ticketqc needs into .venv (the first time: about 190 MB to download)' >&2
 	@$(UV_PIP) sync --quiet $(CERTIFICATES) --require-hashes $(if $(wildcard $(DEV)),requirements-dev.lock,requirements.lock)
 	@$(UV_PIP) install --quiet --no-deps --offline -e .
 	@touch $@

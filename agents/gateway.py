@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 Mode = Literal["format", "tool"]
 Ttl = Literal["5m", "1h"]  # how long a prefix stays in the vendor's cache after its last use
+Heard = Callable[[str, Mapping[str, str]], None]  # model that was asked, headers of the answer; must not raise
 FailureCode = Literal[
     "rate_limited", "overloaded", "server_error", "timeout", "connection",
     "bad_request", "no_key", "authentication", "billing", "permission", "unknown_model", "too_large",
+    "over_budget",  # of whoever asks: not even sent
 ]  # fmt: skip
 
 STRONG_AGENTS = frozenset({"chief_of_staff"})
@@ -114,6 +116,11 @@ class Gateway:
         )
         self._facts: dict[str, ModelFacts] = {}
         self._mode: Mode = endpoint.mode
+        self._heard: Heard = lambda _model, _headers: None
+
+    def listen(self, heard: Heard) -> None:
+        """From now on `heard` is told the headers of every answer to a question, good or bad."""
+        self._heard = heard
 
     def close(self) -> None:
         """Its connections are closed; it can ask nothing more."""
@@ -228,6 +235,13 @@ class Gateway:
         except (ValueError, TypeError, AttributeError) as error:  # the SDK lets through what is not of this API
             raise CallFailed("server_error", "the server's answer is not of this API") from error
 
+    def probe(self, model: str) -> Reply:
+        """The smallest call that is billed: whether key, account and model work at all."""
+        request = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Ready?"}]}
+        started = time.monotonic()
+        message = self._create(request, patience=self._endpoint.timeout_seconds)
+        return _reply(message, text="", outcome="answered", latency_ms=round((time.monotonic() - started) * 1000))
+
     def _patience(self, question: Question) -> float:
         """Seconds to wait for this answer; never fewer than for any other call to the same server."""
         least = self._endpoint.timeout_seconds
@@ -235,10 +249,14 @@ class Gateway:
 
     def _create(self, request: dict[str, Any], *, patience: float) -> Message:
         try:
-            message: object = self._client.messages.create(**request, timeout=patience)
+            response = self._client.messages.with_raw_response.create(**request, timeout=patience)
+            self._heard(request["model"], response.headers)
+            message: object = response.parse()
         except self._sdk.APITimeoutError as error:
             raise CallFailed("timeout", f"no answer within {patience:g} s") from error
         except self._sdk.AnthropicError as error:
+            if isinstance(error, self._sdk.APIStatusError):
+                self._heard(request["model"], error.response.headers)
             raise self._failure(error) from error
         except ValueError as error:  # the SDK lets a body through that is not JSON
             raise CallFailed("server_error", "the server's answer is not JSON") from error
@@ -358,7 +376,9 @@ def _reply(message: Message, *, text: str, outcome: Outcome, latency_ms: int) ->
     request = getattr(message, "_request_id", None)  # the SDK's documented name; a batch's message has none
     words = (text, message.stop_reason, message.model, request)
     text, stop_reason, model, request_id = (_UNSTORABLE.sub("\ufffd", word or "") for word in words)
-    return Reply(text, outcome, stop_reason, _usage(message), model, request_id, latency_ms)
+    geo = getattr(message.usage, "inference_geo", None)
+    where = geo if isinstance(geo, str) else ""
+    return Reply(text, outcome, stop_reason, _usage(message), model, request_id, latency_ms, _UNSTORABLE.sub("", where))
 
 
 def _usage(message: Message) -> Usage:

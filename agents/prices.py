@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from datetime import date
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-if TYPE_CHECKING:
-    from agents.question import Usage
+from agents.question import Usage
 
 MILLION = Decimal(1_000_000)
-BATCH = Decimal("0.5")  # of every price, cache reads and writes included
 TOKEN_KINDS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 
 Rate = Annotated[Decimal, Field(ge=0)]
@@ -60,19 +59,60 @@ class Price(BaseModel):
         return sum((rate * count for rate, count in zip(rates, tokens, strict=True)), Decimal(0)) / MILLION
 
 
+class Factor(BaseModel):
+    """What the whole bill of a request is multiplied by, from one day on: for a batch, for a region."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    since: date
+    times: Annotated[Decimal, Field(gt=0)]
+
+
+@cache
+def _book() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "prices.toml").read_text("utf-8"))
+
+
 @cache
 def price_book() -> tuple[Price, ...]:
-    raw: dict[str, Any] = tomllib.loads((Path(__file__).parent / "prices.toml").read_text("utf-8"))
-    return tuple(Price.model_validate(row) for row in raw["price"])
+    return tuple(Price.model_validate(row) for row in _book()["price"])
 
 
+@cache
+def factors() -> tuple[Factor, ...]:
+    return tuple(Factor.model_validate(row) for row in _book()["factor"])
+
+
+@cache
 def price_of(model: str, *, on: date) -> Price | None:
     """The price in force that day, or None where the book does not know the model (a local one, for instance)."""
     rows = [price for price in price_book() if price.model == model and price.since <= on]
     return max(rows, key=lambda price: price.since, default=None)
 
 
-def cost(model: str, usage: Usage, *, on: date, batch: bool = False) -> Decimal | None:
-    """US$ of one reply, or None where the price is not known; never a made-up zero."""
+def cost(model: str, usage: Usage, *, on: date, batch: bool = False, geo: str = "") -> Decimal | None:
+    """US$ of one reply, or None where the price is not known; never a made-up zero.
+
+    `geo` is the region as the reply's usage names it; one that the book does not list costs as much as anywhere.
+    """
     price = price_of(model, on=on)
-    return None if price is None else price.cost(usage) * (BATCH if batch else 1)
+    if price is None:
+        return None
+    names = (*(["batch"] if batch else []), f"geo:{geo}")
+    return price.cost(usage) * math.prod((_factor(name, on) for name in names), start=Decimal(1))
+
+
+def most(model: str, *, prompt: int, output: int, on: date, batch: bool = False) -> Decimal | None:
+    """US$ that a call of so many tokens costs at the most, nothing of it read from a cache; None where unknown."""
+    price = price_of(model, on=on)
+    if price is None:
+        return None
+    everything = Usage(input=prompt, output=output), Usage(cache_write_1h=prompt, output=output)
+    dearest = max((factor.times for factor in factors() if factor.name.startswith("geo:")), default=Decimal(1))
+    return max(map(price.cost, everything)) * dearest * (_factor("batch", on) if batch else 1)
+
+
+def _factor(name: str, on: date) -> Decimal:
+    rows = [factor for factor in factors() if factor.name == name and factor.since <= on]
+    return max(rows, key=lambda factor: factor.since).times if rows else Decimal(1)

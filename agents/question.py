@@ -92,6 +92,7 @@ class Reply:
     model: str
     request_id: str = ""
     latency_ms: int = 0
+    geo: str = field(default="", compare=False)  # where it was computed, if the server says so: it decides the price
 
 
 Ask = Callable[[Question], Reply]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from agents.gateway import CallFailed, Gateway, Ttl
+from app.limiter import LONGEST_PAUSE, Limiter, NotSent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,14 +22,9 @@ if TYPE_CHECKING:
     from agents.question import Question, Reply
 
 TRIES = 6
-FIRST_WAIT = 0.5  # seconds; doubles up to LONGEST_WAIT, with jitter
+FIRST_WAIT = 0.5  # seconds at the most before the second try; doubles up to LONGEST_WAIT
 LONGEST_WAIT = 8.0
-LONGEST_RETRY_AFTER = 120.0  # seconds; a server that asks for more is tried again by a later job
 WARM_SECONDS = 240.0  # a vendor's cache lives 300 s from its last use
-
-
-class NotSent(CallFailed):
-    """No attempt was made: an earlier failure rules it out, or the server asked to be left alone for minutes."""
 
 
 class Store(Protocol):
@@ -50,13 +46,18 @@ class Asked:
     reused: bool
 
 
-class Pace:
-    """How many calls are in flight, and when the next may start. After an error that stops all, none does."""
+class Purse(Protocol):
+    """Who says whether a call may still be paid."""
 
-    def __init__(self, *, concurrency: int) -> None:
-        self._slots = threading.BoundedSemaphore(concurrency)
-        self._lock = threading.Lock()
-        self._resume_at = 0.0
+    def held(self, question: Question) -> AbstractContextManager[None]:
+        """What the call may cost at the most is set aside while the block lasts. Raises NotSent."""
+
+
+class Pace:
+    """When the calls of one model start, and how often one is tried. After an error that stops all, none does."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
         self._stopped: CallFailed | None = None
         self._ended = threading.Event()  # set with _stopped; wakes who waits
 
@@ -64,11 +65,13 @@ class Pace:
         """No further call starts; those in flight may end."""
         self._stopped = why
         self._ended.set()
+        self.limiter.wake()
 
     def attempt(
         self,
         call: Callable[[], Reply],
         *,
+        model: str,
         around: Callable[[], AbstractContextManager[None]],
         on_failure: Callable[[CallFailed], None],
     ) -> Reply:
@@ -79,8 +82,8 @@ class Pace:
         tries = 0
         while True:
             try:
-                with around(), self._slots:
-                    return self._called(call)
+                with around(), self.limiter.slot(model, given_up=self._ended.is_set) as began:
+                    return self._called(call, model=model, began=began)
             except NotSent:
                 raise
             except CallFailed as failure:
@@ -88,33 +91,25 @@ class Pace:
                 on_failure(failure)
                 self._after(failure, tries)
 
-    def _called(self, call: Callable[[], Reply]) -> Reply:
+    def _called(self, call: Callable[[], Reply], *, model: str, began: float) -> Reply:
         """One call in a slot of ours; an error that stops all is known before the slot is another's."""
-        self._wait_for_turn()
+        if self._stopped is not None:
+            raise NotSent(self._stopped.code, str(self._stopped))
         try:
-            return call()
+            reply = call()
         except CallFailed as failure:
             if failure.stops_all:
                 self.stop(failure)
+            self.limiter.refused(failure, began=began)
             raise
-
-    def _wait_for_turn(self) -> None:
-        while (pause := self._resume_at - time.monotonic()) > 0 and self._stopped is None:
-            if pause > LONGEST_RETRY_AFTER:
-                raise NotSent("rate_limited", f"the server asked for no call within {pause:.0f} s", retry_after=pause)
-            self._ended.wait(pause)
-        if self._stopped is not None:
-            raise NotSent(self._stopped.code, str(self._stopped))
+        self.limiter.answered(model, reply.usage)
+        return reply
 
     def _after(self, failure: CallFailed, tries: int) -> None:
-        if failure.retry_after is not None:
-            # The limit is the key's, so every thread waits, not only the one that was told.
-            with self._lock:
-                self._resume_at = max(self._resume_at, time.monotonic() + failure.retry_after)
-        if failure.permanent or tries >= TRIES or (failure.retry_after or 0.0) > LONGEST_RETRY_AFTER:
+        if failure.permanent or tries >= TRIES or (failure.retry_after or 0.0) > LONGEST_PAUSE:
             raise failure
-        wait = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)
-        self._ended.wait(wait * random.uniform(0.75, 1.25))  # noqa: S311  jitter: not all threads come back at once
+        longest = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)
+        self._ended.wait(random.uniform(0.0, longest))  # noqa: S311  full jitter: not all threads come back at once
 
 
 @dataclass
@@ -175,11 +170,13 @@ class KeyedLocks:
 
 
 class Asking:
-    """The model as the agents see it, with memory, pace and a warm cache around it."""
+    """The model as the agents see it, with memory, pace, a budget and a warm cache around it."""
 
-    def __init__(self, gateway: Gateway, *, pace: Pace) -> None:
+    def __init__(self, gateway: Gateway, *, pace: Pace, purse: Purse | None = None) -> None:
         self._gateway = gateway
         self._pace = pace
+        self._purse = purse
+        gateway.listen(pace.limiter.heard)
         self._gate = PrefixGate()
         self._asking = KeyedLocks()
 
@@ -191,7 +188,8 @@ class Asking:
             return Asked(self._call(question, store), reused=False)
 
     def _call(self, question: Question, store: Store) -> Reply:
-        return store.keep(question, self._attempt(self._gateway.ask, question, store))
+        with self._purse.held(question) if self._purse else nullcontext():
+            return store.keep(question, self._attempt(self._gateway.ask, question, store))
 
     def prime(self, question: Question, store: Store, *, ttl: Ttl = "5m") -> Reply | None:
         """Warms the vendor's cache for this question's prefix; None where the endpoint keeps prefixes by itself."""
@@ -204,9 +202,13 @@ class Asking:
         """Where many questions are handed over at once; None where the endpoint is one that has no such thing."""
         return None if self._gateway.mode == "tool" else self._gateway.batches
 
-    def stop(self) -> None:
+    def probe(self, model: str) -> Reply:
+        """The smallest call that is billed, once and at once. Raises CallFailed."""
+        return self._gateway.probe(model)
+
+    def stop(self, why: CallFailed | None = None) -> None:
         """Nothing more is asked; what is in flight may end and is kept."""
-        self._pace.stop(CallFailed("connection", "stopped"))
+        self._pace.stop(why or CallFailed("connection", "stopped"))
 
     def close(self) -> None:
         self._gateway.close()
@@ -215,6 +217,7 @@ class Asking:
         warm = self._gateway.mode == "tool"
         return self._pace.attempt(
             lambda: call(question),
+            model=question.model,
             around=nullcontext if warm else lambda: self._gate.turn(question),
             on_failure=lambda failure: store.failed(question, failure),
         )

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ from sqlalchemy import exists, func, select, update
 
 from agents.gateway import CallFailed
 from agents.prices import cost
-from app import audit, runs
-from app.batches import BATCH_LOCK, MOST_TRIES, free, lose, sent
+from app import audit, ledger, runs
+from app.batches import BATCH_LOCK, FORGOTTEN, MOST_TRIES, free, lose, sent
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
@@ -42,7 +43,6 @@ KEPT_AT_ONCE = 200  # results a transaction
 CLOCKS_APART = timedelta(minutes=5)  # the vendor's and ours
 UNDER_WAY = timedelta(minutes=10)  # a batch may take as long to be sent; until then nobody looks for it
 LIFETIME = timedelta(days=1)
-FORGOTTEN = timedelta(hours=1)  # after its time a batch that cannot be looked at will not come
 OPEN = ("submitting", "waiting")
 NEVER_ARRIVED = "its sending was interrupted, and the vendor has not got it"
 MAY_BE_THERE = "its sending was interrupted; whether the vendor has it shows when what was sent then has ended"
@@ -162,14 +162,19 @@ def _keep_all(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> None:
 
 def _keep(session: Session, batch: Batch, results: Iterable[BatchResult]) -> None:
     """What is kept already, and what is not ours, changes nothing."""
+    booked: dict[str, list[Decimal | None]] = {}
     told = {result.custom_id: result for result in results}
     mine = select(BatchRequest).where(BatchRequest.batch_id == batch.id, BatchRequest.reply_key.in_(told))
     for request in session.scalars(mine.where(BatchRequest.state == "asked").with_for_update()):
         result = told[request.reply_key]
         request.state, request.note = "refused" if result.final else result.kind, result.problem
         if result.reply is not None:
-            price = cost(batch.model, result.reply.usage, on=now().date(), batch=True)
-            runs.record(session, _columns(request, batch), result.reply, cost=price)
+            price = cost(batch.model, result.reply.usage, on=now().date(), batch=True, geo=result.reply.geo)
+            if runs.record(session, _columns(request, batch), result.reply, cost_usd=price).paid:
+                booked.setdefault(request.agent, []).append(price)
+    for agent in sorted(booked):  # at the end, because others wait for these rows
+        total = sum((price for price in booked[agent] if price is not None), Decimal(0))
+        ledger.book(session, agent=agent, cost_usd=total, calls=len(booked[agent]))
 
 
 def _columns(request: BatchRequest, batch: Batch) -> dict[str, object]:

@@ -22,10 +22,10 @@ from agents.answer import Failed
 from agents.context import READ_BY
 from agents.gateway import CallFailed
 from app import audit, briefs, patterns, proposals, releases
-from app.asking import NotSent
 from app.clock import now
 from app.db import transaction
 from app.judgements import observe
+from app.limiter import NotSent
 from app.queue import enqueue, has_job
 from app.runs import RunStore
 from app.tables import Observation, Pattern, PatternEvent, Proposal, Revision

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from agents.documents import Problem
     from agents.gateway import ModelFacts
+    from app.budget import Standing
     from app.local_model import LocalState
+    from app.queries.costs import CacheRow
     from app.queries.operations import QueueRow
 
 Mark = Literal["ok", "warning", "problem"]
@@ -22,6 +24,8 @@ RETIRES_SOON = timedelta(days=60)
 WORKER_SILENCE = timedelta(seconds=20)  # as long as the sweep gives a worker before it takes its jobs back
 CLOCK_SILENCE = timedelta(seconds=150)  # it ticks every minute
 LONG_WAIT = timedelta(minutes=15)
+FEW_CALLS = 10  # a day; of fewer nothing can be said
+ENOUGH_READS = 0.8  # of the calls
 START = "start it with: ticketqc up"
 
 
@@ -123,6 +127,17 @@ def queue(row: QueueRow, *, now: datetime) -> Line:
     return Line("ok", "queue", text)
 
 
+def spending(row: Standing) -> Line:
+    """Today's budget."""
+    text = f"${row.spent_usd:.2f} spent today"
+    if row.limit is None:
+        return Line("ok", "budget", f"{text}, no limit; TICKETQC_DAILY_BUDGET_USD sets one")
+    text = f"{text} of ${row.limit:f}"
+    if row.stopped:
+        return Line("warning", "budget", f"{text}: used up, work goes on {row.again}; raise TICKETQC_DAILY_BUDGET_USD")
+    return Line("warning" if row.warning else "ok", "budget", text)
+
+
 def parked(deliveries: int, tickets: int, *, most: int) -> Iterator[Line]:
     """What waits for a person. Counts go up to one more than `most`."""
     if deliveries:
@@ -134,6 +149,33 @@ def parked(deliveries: int, tickets: int, *, most: int) -> Iterator[Line]:
         yield Line("ok", "deliveries", "none is parked")
     if tickets:
         yield Line("warning", "tickets", f"{_counted(tickets, most)} parked; each ticket's page says why")
+
+
+def cache(row: CacheRow) -> Line:
+    """How often an agent's calls of the last day found their prefix in the vendor's cache, and why not more often."""
+    share = row.read_tokens / row.prompt_tokens if row.prompt_tokens else 0.0
+    text = f"{row.reads / row.calls:.0%} of {row.calls} calls of the last day read it, for {share:.0%} of their input"
+    subject = f"cache of {row.agent}"
+    if row.calls < FEW_CALLS or row.reads >= ENOUGH_READS * row.calls:
+        return Line("ok", subject, text)
+    return Line("warning", subject, f"{text}: {'; '.join(_why_not_read(row))}")
+
+
+def _why_not_read(row: CacheRow) -> Iterator[str]:
+    if not row.prefix_tokens:
+        yield (
+            "nothing was ever cached, so what it reads before each ticket is under the model's minimum "
+            "(512 tokens on Haiku 5.5, 4,096 on Haiku 4.5), or this server has no cache"
+        )
+        return
+    if row.late:
+        yield f"{row.late} came more than 5 minutes after the call before, when it was gone; many at once mend it"
+    if row.versions > 1:
+        yield f"{row.versions} versions of its instructions were in use, and each is written anew"
+    if row.models > 1:
+        yield f"{row.models} models were asked, and each has a cache of its own"
+    if not row.late and row.versions == row.models == 1:
+        yield "calls that begin before the first one's answer each write it; more workers than tickets do that"
 
 
 def _counted(count: int, most: int) -> str:

@@ -15,7 +15,9 @@ import stat
 import tempfile
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
@@ -24,12 +26,12 @@ from agents.context import ContextError, read_folder
 from agents.context_lint import lint
 from agents.gateway import CallFailed, Gateway
 from agents.prices import price_of
-from app import data_dir, db, diagnosis, embedded, local_model, releases
+from app import budget, data_dir, db, diagnosis, embedded, local_model, releases
 from app.diagnosis import Line
 from app.errors import SettingsError, TicketqcError
 from app.listening import called, of_running
 from app.models import ROLES, Choice, choose, endpoint, explain
-from app.queries import operations
+from app.queries import costs, operations
 from app.queries.tickets import MOST_COUNTED
 from app.settings import load_settings, variable
 from app.tables import Connection, Delivery
@@ -192,6 +194,9 @@ def _rooms(session: Session, settings: Settings) -> Iterator[Line]:
     yield diagnosis.workers(operations.heartbeats(session), now=now)
     yield diagnosis.clock(max(ticks, default=None), now=now)
     yield diagnosis.queue(operations.jobs(session), now=now)
+    yield from map(diagnosis.cache, costs.cache(session, since=now - timedelta(days=1)))
+    zone = ZoneInfo(settings.timezone)
+    yield diagnosis.spending(budget.standing(session, limit=settings.daily_budget_usd, now=now, zone=zone))
     stuck = operations.reviews(session).parked
     yield from diagnosis.parked(operations.parked_count(session), stuck, most=MOST_COUNTED)
 

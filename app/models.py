@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from agents.gateway import CallFailed, Endpoint, Gateway, ModelFacts
 from agents.judge import LOCAL_TOKEN_LIMIT, TOKEN_LIMIT
-from app.asking import Asking, Pace
+from app.asking import Asking, Pace, Purse
+from app.limiter import Limiter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,13 +92,20 @@ class Ready:
     turns: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(TICKETS_AT_ONCE))
 
 
-def open_model(settings: Settings, choice: Choice, *, concurrency: int, local: local_model.LocalState | None) -> Ready:
-    """Looks a chosen model up and opens it. Raises CallFailed where it cannot be used."""
+def open_model(
+    settings: Settings,
+    choice: Choice,
+    *,
+    limiter: Limiter,
+    local: local_model.LocalState | None,
+    purse: Purse | None = None,
+) -> Ready:
+    """Looks a chosen model up and opens it; `limiter` is the key's. Raises CallFailed where it cannot be used."""
     if choice.local:
         if local is None or local.url is None or local.model is None:
             raise CallFailed("connection", "the local model is not running")
         gateway = Gateway(endpoint(settings, choice, local_url=local.url))
-        asking = Asking(gateway, pace=Pace(concurrency=LOCAL_CONCURRENCY))
+        asking = Asking(gateway, pace=Pace(Limiter(maximum=LOCAL_CONCURRENCY)))
         turns = threading.Semaphore(LOCAL_CONCURRENCY)
         return Ready(local.model, asking, demonstration=True, token_limit=LOCAL_TOKEN_LIMIT, turns=turns)
     gateway = Gateway(endpoint(settings, choice))
@@ -106,7 +114,7 @@ def open_model(settings: Settings, choice: Choice, *, concurrency: int, local: l
     except CallFailed:
         gateway.close()
         raise
-    asking = Asking(gateway, pace=Pace(concurrency=concurrency))
+    asking = Asking(gateway, pace=Pace(limiter), purse=purse)
     return Ready(choice.model, asking, demonstration=False, token_limit=_token_limit(facts))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import column, exists, literal_column, table, text
 
@@ -142,6 +142,16 @@ def beat(session: Session, *, workers: Sequence[int]) -> bool:
         update procrastinate.procrastinate_workers set last_heartbeat = now() where id = any(:workers) returning id
     """
     return len(session.execute(text(statement), {"workers": list(workers)}).all()) == len(workers)
+
+
+def processes(session: Session, *, silence: timedelta) -> int:
+    """How many processes work: each has a worker for every lane. Never none, because somebody asks."""
+    statement = """
+        select count(*) from procrastinate.procrastinate_workers
+        where last_heartbeat > now() - cast(:silence as interval)
+    """
+    alive = session.scalar(text(statement), {"silence": silence}) or 0
+    return max(1, -(-alive // len(get_args(Lane))))
 
 
 def drop_once(session: Session, *, job: int) -> None:

@@ -20,6 +20,7 @@ from agents.gateway import CallFailed
 from agents.prices import cost
 from agents.question import Usage
 from app import releases, replay_cases
+from app.budget import OverBudget
 from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
@@ -108,6 +109,8 @@ def resume(deps: Deps) -> None:
         return
     idle = ~has_job(func.concat("replay:", Replay.id))
     with transaction(deps.engine) as session:
+        if deps.models.budget.stopped(session):
+            return
         for replay_id in session.scalars(select(Replay.id).where(Replay.state.in_(("waiting", "running")), idle)):
             _enqueue(session, replay_id)
 
@@ -189,6 +192,8 @@ def _call_failed(deps: Deps, replay_id: int, failure: CallFailed, ready: Ready) 
     if failure.stops_all:
         deps.models.failed(failure, asked=ready)
         return _set_state(deps, replay_id, "waiting", "the model cannot be used; see the banner")
+    if isinstance(failure, OverBudget):
+        return _set_state(deps, replay_id, "waiting", str(failure))
     if failure.permanent:
         return _set_state(deps, replay_id, "failed", f"the model's server rejected a question: {failure}")
     if _unanswered(deps, replay_id) >= MOST_UNANSWERED:

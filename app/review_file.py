@@ -344,7 +344,7 @@ class Reviewer:
 
     def _price(self, ready: Ready, reply: Reply) -> Decimal | None:
         """US$ of a reply; a model on this machine costs nothing."""
-        return Decimal(0) if ready.demonstration else cost(ready.model, reply.usage, on=self.today)
+        return Decimal(0) if ready.demonstration else cost(ready.model, reply.usage, on=self.today, geo=reply.geo)
 
 
 def _stopped(failure: CallFailed, model: str) -> ReviewError:

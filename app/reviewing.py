@@ -21,6 +21,7 @@ from agents.gateway import CallFailed
 from agents.judge import ENGINE_VERSION, SECOND_SHARE, Judgement, Panel, judge
 from agents.ticket import FINISHED
 from app import documents, tables
+from app.budget import OverBudget
 from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
@@ -117,7 +118,7 @@ def triaged(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observatio
 
 
 def resume(deps: Deps) -> None:
-    """Tickets that wait have a job again, if the model can answer now; also what a lost job left behind.
+    """Tickets that wait have a job again, if the model can answer now and be paid; also what a lost job left behind.
 
     And what was judged while no model was configured, once there is one. A ticket that has a job keeps that one, and
     one that waits for a batch goes on waiting.
@@ -132,6 +133,8 @@ def resume(deps: Deps) -> None:
         select(tables.BatchTicket.revision_id).where(tables.BatchTicket.revision_id == ticket.revision_id).exists()
     )
     with transaction(deps.engine) as session:
+        if ready and deps.models.budget.stopped(session):
+            return
         found = select(ticket).where(or_(*due), ticket.revision_id.is_not(None), idle, ~batched)
         for waiting in session.scalars(found.order_by(ticket.id).limit(MOST_RESUMED)):
             enqueue_for(session, waiting)
@@ -283,6 +286,8 @@ def _call_failed(deps: Deps, revision_id: int, failure: CallFailed, ready: Ready
     if failure.stops_all and ready is not None:
         deps.models.failed(failure, asked=ready)
         return _wait(deps, revision_id, "the model cannot be used; see the banner")
+    if isinstance(failure, OverBudget):
+        return _wait(deps, revision_id, str(failure))
     if failure.permanent:
         return _set_state(deps, revision_id, "parked", f"the model's server rejected the question: {failure}")
     if ready is not None and _unanswerable(deps, revision_id, ready):

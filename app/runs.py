@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 from sqlalchemy import Engine, select
@@ -13,9 +13,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agents.prices import cost
 from agents.question import Outcome, Question, Reply, Usage
+from app import ledger
+from app.clock import now
 from app.db import transaction
 from app.errors import DatabaseUnavailable
-from app.tables import Run
+from app.tables import Release, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DUPLICATE = "duplicate"  # outcome of a paid reply that another worker had recorded first
+PROBE = "probe"  # agent and purpose of the call that finds out whether a key works again
 KEEP_AGAIN = (
     1.0,
     2.0,
@@ -57,9 +60,19 @@ class RunStore:
         self._today = today
         self._demonstration = demonstration
 
-    def find(self, question: Question) -> Reply | None:
+    def look(self, question: Question) -> Reply | None:
+        """What there is, by somebody who would not pay for it now."""
         with transaction(self._engine) as session:
-            return _found(session, question.key)
+            run = _found(session, question.key)
+            return None if run is None else _reply(run)
+
+    def find(self, question: Question) -> Reply | None:
+        """What is found need not be paid again: it is counted as saved. Not what a batch was sent for."""
+        with transaction(self._engine) as session:
+            run = _found(session, question.key)
+            if run is not None and run.batch_id is None:
+                ledger.book_reuse(session, agent=question.agent, saved_usd=run.cost_usd)
+            return None if run is None else _reply(run)
 
     def keep(self, question: Question, reply: Reply) -> Reply:
         """Recorded also where the database is away for a moment."""
@@ -72,8 +85,12 @@ class RunStore:
         return self._keep(question, reply)
 
     def _keep(self, question: Question, reply: Reply) -> Reply:
+        paid = self._cost(question.model, reply)
         with transaction(self._engine) as session:
-            return record(session, self._asked(question), reply, cost=self._cost(question.model, reply.usage))
+            kept = record(session, self._asked(question), reply, cost_usd=paid)
+            if kept.paid:
+                ledger.book(session, agent=question.agent, cost_usd=paid)
+            return kept.reply
 
     def failed(self, question: Question, failure: CallFailed) -> None:
         row = {**self._asked(question), "replied": False, "outcome": failure.code, "cost_usd": None}
@@ -92,8 +109,8 @@ class RunStore:
             "model": question.model,
         }
 
-    def _cost(self, model: str, usage: Usage) -> Decimal | None:
-        return Decimal(0) if self._demonstration else cost(model, usage, on=self._today())
+    def _cost(self, model: str, reply: Reply) -> Decimal | None:
+        return Decimal(0) if self._demonstration else cost(model, reply.usage, on=self._today(), geo=reply.geo)
 
 
 def for_its_own_sake() -> ColumnElement[bool]:
@@ -101,23 +118,43 @@ def for_its_own_sake() -> ColumnElement[bool]:
     return Run.purpose.not_like("replay%")
 
 
-def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost: Decimal | None) -> Reply:
-    """A paid reply's row; the reply that counts. `asked` are the columns that say what was asked."""
-    row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost}
+class Kept(NamedTuple):
+    """The reply that counts for its question; `paid`: a row was written for the one that came."""
+
+    reply: Reply
+    paid: bool
+
+
+def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost_usd: Decimal | None) -> Kept:
+    """A paid reply's row. `asked` are the columns that say what was asked; the caller books what it cost."""
+    row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost_usd}
     statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
     if session.scalar(statement) is not None:
-        return reply
+        return Kept(reply, paid=True)
     # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
     # our own, and only the word that it had been recorded was lost.
-    first = _found(session, row["reply_key"])
-    if first != reply:
-        session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
-    return first or reply
+    run = _found(session, row["reply_key"])
+    first = None if run is None else _reply(run)
+    if first == reply:
+        return Kept(reply, paid=False)
+    session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
+    return Kept(first or reply, paid=True)
 
 
-def _found(session: Session, key: str) -> Reply | None:
-    run = session.scalar(select(Run).where(Run.reply_key == key, Run.reply.is_not(None)))
-    return None if run is None else _reply(run)
+def record_probe(session: Session, *, model: str, reply: Reply) -> None:
+    """The call that found out whether a key works again is paid like any other; nobody will ask for its reply."""
+    paid = cost(model, reply.usage, on=now().date(), geo=reply.geo)
+    ledger.book(session, agent=PROBE, cost_usd=paid)
+    in_force = session.scalar(select(Release.context_version).order_by(Release.id.desc()).limit(1))
+    if in_force is None:
+        return
+    row = {"agent": PROBE, "purpose": PROBE, "repetition": 0, "reply_key": PROBE, "agent_hash": "", "model": model}
+    kept = {**_answered(reply), "reply": None, "replied": True, "cost_usd": paid}
+    session.execute(insert(Run).values(context_version=in_force, **row, **kept))
+
+
+def _found(session: Session, key: str) -> Run | None:
+    return session.scalar(select(Run).where(Run.reply_key == key, Run.reply.is_not(None)))
 
 
 def _answered(reply: Reply) -> dict[str, Any]:

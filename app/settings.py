@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import zoneinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -98,6 +99,9 @@ class Settings(BaseSettings):
     base_url: HttpAddress | None = Field(default=None, description="an address such as https://qc.example.com")
     worker_model: str = Field(default="", description="a model id, local, or none")
     strong_model: str = Field(default="", description="a model id, local, or none")
+    daily_budget_usd: Decimal | None = Field(
+        default=None, ge=0, description="US dollars a day, such as 5 or 0.50; 0 pays for nothing"
+    )
     host: str = Field(default="127.0.0.1", min_length=1, description="an address to listen on, such as 127.0.0.1")
     port: int = Field(default=8000, ge=1, le=65535, description="a whole number from 1 to 65535")
     timezone: Annotated[str, AfterValidator(_zone)] = Field(

@@ -65,7 +65,7 @@ def main() -> None:
 
 def _measure(server: DoubleProcess, folder: Path, *, tickets: int | None, hits: float) -> None:
     server.reset()
-    server.set(batching={"hits": hits})
+    server.batching(hits=hits)
     file = folder / "tickets.jsonl"
     file.write_bytes(b"".join(islice(_lines(), tickets)))
     settings = Settings(

@@ -11,29 +11,18 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, text
-
-from app.db import make_engine
-from app.embedded import running_url
-from app.settings import Settings
-from bench.double import KEY, REPOSITORY, DoubleProcess, double
-from bench.review import COUNT, MODEL, TICKETS
+from bench.double import double
+from bench.house import house
+from bench.review import COUNT, TICKETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PORT = 8217
-GIVE_UP_SECONDS = 180.0
+    from bench.double import DoubleProcess
+    from bench.house import House
 
 
 def main() -> None:
@@ -43,111 +32,31 @@ def main() -> None:
     arguments = parser.parse_args()
     if not TICKETS.exists():
         sys.exit(f"skipped: the shared tickets are not at {TICKETS}")
-    with tempfile.TemporaryDirectory() as folder, double(latency=arguments.latency) as server:
-        Path(folder).chmod(0o711)
-        environment = _environment(server, Path(folder) / "data")
-        with _product(environment):
-            engine = make_engine(_database(Path(folder) / "data"))
-            _import(Path(folder), environment)
-            _kill_and_wait(engine, kills=arguments.kills)
-            _print(engine, server)
-            engine.dispose()
+    with double(latency=arguments.latency) as server, house(server) as product:
+        with TICKETS.open("rb") as source:
+            product.fill(b"".join(islice(source, COUNT)))
+        _kill_and_wait(product, kills=arguments.kills)
+        _print(product, server)
 
 
-def _environment(server: DoubleProcess, data_dir: Path) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],  # noqa: TID251  a clean environment for the product
-        "ANTHROPIC_API_KEY": KEY,
-        "ANTHROPIC_BASE_URL": server.base_url,
-        "TICKETQC_DATA_DIR": str(data_dir),
-        "TICKETQC_WORKER_MODEL": MODEL,
-        "TICKETQC_STRONG_MODEL": "none",
-        "TICKETQC_PORT": str(PORT),
-    }
-
-
-@contextmanager
-def _product(environment: dict[str, str]) -> Iterator[None]:
-    command = [sys.executable, "-m", "app.cli", "up", "--no-samples"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
-    try:
-        while not _answers():
-            if process.poll() is not None:
-                sys.exit("the product did not start")
-            time.sleep(0.2)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-
-
-def _answers() -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{PORT}/healthz", timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _database(data_dir: Path) -> str:
-    url = running_url(Settings(_env_file=None, data_dir=data_dir))
-    return url or sys.exit("the embedded database does not run")
-
-
-def _import(folder: Path, environment: dict[str, str]) -> None:
-    file = folder / "tickets.jsonl"
-    with TICKETS.open("rb") as source:
-        file.write_bytes(b"".join(islice(source, COUNT)))
-    command = [sys.executable, "-m", "app.cli", "import", str(file)]
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-
-
-def _kill_and_wait(engine: Engine, *, kills: int) -> None:
+def _kill_and_wait(product: House, *, kills: int) -> None:
     started = killed = time.monotonic()
     for kill in range(1, kills + 1):
-        _wait_for(engine, COUNT * kill // (kills + 2))
-        before = _count(engine, "verdicts")
-        os.kill(_worker(), signal.SIGKILL)
+        product.wait_for(COUNT * kill // (kills + 2))
+        before = product.count("verdicts")
+        os.kill(product.worker(), signal.SIGKILL)
         killed = time.monotonic()
         print(f"killed the worker with {before} verdicts after {killed - started:.1f} s")
-        _wait_for(engine, _count(engine, "verdicts") + 1)
+        product.wait_for(product.count("verdicts") + 1)
         print(f"  the next verdict came {time.monotonic() - killed:.1f} s later")
-    _wait_for(engine, COUNT)
+    product.wait_for(COUNT)
     print(f"{COUNT} verdicts {time.monotonic() - killed:.1f} s after the last kill")
 
 
-def _wait_for(engine: Engine, verdicts: int) -> None:
-    deadline = time.monotonic() + GIVE_UP_SECONDS
-    while (there := _count(engine, "verdicts")) < verdicts:
-        if time.monotonic() > deadline:
-            sys.exit(f"gave up: {there} of {verdicts} verdicts after {GIVE_UP_SECONDS:.0f} s")
-        time.sleep(0.02)
-
-
-def _count(engine: Engine, table: str, where: str = "true") -> int:
-    with engine.connect() as connection:
-        return int(connection.execute(text(f"select count(*) from {table} where {where}")).scalar_one())  # noqa: S608
-
-
-def _worker() -> int:
-    """The process id of the worker, which the product may just have started again."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            port = (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if b"work" in words and f"TICKETQC_PORT={PORT}".encode() in port:
-            return int(entry.name)
-    sys.exit("there is no worker process")
-
-
-def _print(engine: Engine, server: DoubleProcess) -> None:
+def _print(product: House, server: DoubleProcess) -> None:
     calls = server.account()["totals"]
-    kept = _count(engine, "runs", "replied")
-    again = _count(engine, "runs", "outcome = 'duplicate'")
+    kept = product.count("runs", "replied")
+    again = product.count("runs", "outcome = 'duplicate'")
     lost = calls["replies"] - kept - again
     print(f"replies: {calls['replies']} given by the server, {kept} on record; {lost} died with the worker unrecorded")
     print(f"asked again although on record: {again}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 KEY = "sk-double"
@@ -29,15 +29,23 @@ class DoubleProcess:
             return found
 
     def reset(self) -> None:
-        self._post("reset", {})
+        self._order("reset", {})
 
-    def set(self, **settings: object) -> None:
-        """What `POST /double/settings` takes."""
-        self._post("settings", settings)
+    def latency(self, seconds: float) -> None:
+        """From now on each reply takes so long."""
+        self._order("settings", {"latency": seconds})
 
-    def _post(self, path: str, body: dict[str, object]) -> None:
+    def fault(self, *rules: Mapping[str, object]) -> None:
+        """From now on these go wrong, and nothing else."""
+        self._order("faults", {"rules": rules})
+
+    def batching(self, **plan: float) -> None:
+        """How batches go from now on: see BatchPlan."""
+        self._order("settings", {"batching": plan})
+
+    def _order(self, what: str, body: Mapping[str, object]) -> None:
         data = json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.base_url}/double/{path}", data=data, method="POST")  # noqa: S310
+        request = urllib.request.Request(f"{self.base_url}/double/{what}", data=data, method="POST")  # noqa: S310
         urllib.request.urlopen(request).close()  # noqa: S310  our own loopback server
 
 

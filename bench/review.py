@@ -54,7 +54,7 @@ def _measure(server: DoubleProcess, folder: Path, *, latency: float, concurrency
         tickets.write_bytes(b"".join(islice(source, COUNT)))
     server.reset()
     started = time.monotonic()
-    report = _review(tickets, server, data_dir=folder / "data", concurrency=concurrency)
+    report = review(tickets, server, data_dir=folder / "data", concurrency=concurrency)
     account = server.account()
     timing, totals = account["timing"], account["totals"]
     ideal = totals["replies"] * latency / concurrency
@@ -66,7 +66,8 @@ def _measure(server: DoubleProcess, folder: Path, *, latency: float, concurrency
     _print_cost(account, report)
 
 
-def _review(tickets: Path, server: DoubleProcess, *, data_dir: Path, concurrency: int) -> dict[str, Any]:
+def review(tickets: Path, server: DoubleProcess, *, data_dir: Path, concurrency: int) -> dict[str, Any]:
+    """The totals of `ticketqc review --json` on a file, with the double as the model."""
     environment = {
         "PATH": os.environ["PATH"],  # noqa: TID251  a clean environment for the command
         "ANTHROPIC_API_KEY": KEY,

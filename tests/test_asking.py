@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from agents import qc
 from agents.gateway import CallFailed, Endpoint, Gateway
-from app.asking import LONGEST_RETRY_AFTER, TRIES, Asking, KeyedLocks, Pace
+from app.asking import TRIES, Asking, KeyedLocks, Pace
+from app.limiter import LONGEST_PAUSE, Limiter
 from tests.cast import MODEL, nonce_for, reply, revision, shipped_context
 from tests.double import Double, Fault, running
 
@@ -50,7 +51,7 @@ def double() -> Iterator[Double]:
 def asking(double: Double, *, concurrency: int = 16, timeout: float = 5.0) -> Asking:
     gateway = Gateway(Endpoint(double.key, double.base_url, timeout_seconds=timeout))
     gateway.look_up(MODEL)
-    return Asking(gateway, pace=Pace(concurrency=concurrency))
+    return Asking(gateway, pace=Pace(Limiter(maximum=concurrency)))
 
 
 def question(number: int = 0) -> Question:
@@ -113,7 +114,7 @@ def test_retry_after_is_obeyed_by_every_thread(double: Double) -> None:
 
 
 def test_a_wait_of_minutes_is_left_to_a_later_job(double: Double) -> None:
-    double.fault(Fault("rate_limit", retry_after=LONGEST_RETRY_AFTER + 1))
+    double.fault(Fault("rate_limit", retry_after=LONGEST_PAUSE + 1))
     with pytest.raises(CallFailed):
         asking(double).ask(question(), Memory())
     assert len(double.account.calls) == 1
@@ -121,7 +122,7 @@ def test_a_wait_of_minutes_is_left_to_a_later_job(double: Double) -> None:
 
 def test_while_the_server_asks_for_minutes_nothing_is_sent(double: Double) -> None:
     memory, speaker = Memory(), asking(double)
-    double.fault(Fault("rate_limit", retry_after=LONGEST_RETRY_AFTER + 1))
+    double.fault(Fault("rate_limit", retry_after=LONGEST_PAUSE + 1))
     for number in range(3):
         with pytest.raises(CallFailed) as caught:
             speaker.ask(question(number), memory)
@@ -131,6 +132,7 @@ def test_while_the_server_asks_for_minutes_nothing_is_sent(double: Double) -> No
 
 def test_a_server_that_says_at_once_is_not_hammered(monkeypatch: pytest.MonkeyPatch, double: Double) -> None:
     monkeypatch.setattr("app.asking.FIRST_WAIT", 0.2)
+    monkeypatch.setattr("app.asking.random.uniform", lambda _least, most: most)
     double.fault(Fault("rate_limit", retry_after=0, times=1))
     started = time.monotonic()
     asking(double).ask(question(), Memory())

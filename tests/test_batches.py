@@ -13,10 +13,10 @@ from sqlalchemy import func, select, text, update
 
 from agents.gateway import CallFailed
 from agents.message_batches import MessageBatches
-from app import batch_results, batches, reviewing, tables
+from app import batch_results, batch_rounds, batches, reviewing, tables
 from app.audit import Actor
 from app.batch_results import collect
-from app.batches import submit
+from app.batch_rounds import submit
 from app.clock import now
 from app.errors import Conflict, NotFound
 from app.handlers import HANDLERS
@@ -179,6 +179,10 @@ def test_runs_are_booked_at_half_the_price_as_the_double_bills_them(
     shown = queries.listed(session)
     assert sum((row.cost or Decimal(0) for row in shown), Decimal(0)) == double.account.cost
     assert qc is not None
+    booked_sums = session.scalars(select(tables.Spending)).all()
+    assert sum((one.cost_usd for one in booked_sums), Decimal(0)) == double.account.cost
+    assert sum(one.calls for one in booked_sums) == len(booked)
+    assert sum(one.reused for one in booked_sums) == 0, "a batch's reply that is put to use saves nothing"
 
 
 def test_second_runs_and_repairs_go_live(deps: Deps, double: Double, session: Session) -> None:
@@ -250,14 +254,14 @@ def test_a_ticket_that_changed_meanwhile_is_judged_as_it_is_now(deps: Deps, doub
 def test_a_round_is_split_by_count_and_by_size(
     deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MOST_ASKED", 3)
+    monkeypatch.setattr(batch_rounds, "MOST_ASKED", 3)
     arrive(session, *range(7))
     double.batching(HOUR)
     minutes(deps, session, 1)
     assert [row.requests for row in rows(session)] == [3, 3, 1]
     double.advance(3600)
-    monkeypatch.setattr(batches, "MOST_ASKED", 1000)
-    monkeypatch.setattr(batches, "MOST_BYTES", 60_000)
+    monkeypatch.setattr(batch_rounds, "MOST_ASKED", 1000)
+    monkeypatch.setattr(batch_rounds, "MOST_BYTES", 60_000)
     minutes(deps, session, 1)
     sizes = [row.requests for row in rows(session)[3:]]
     assert sum(sizes) == 7
@@ -273,15 +277,15 @@ def test_two_workers_that_send_at_the_same_time_ask_everything_once(
     """The other one gathers the same round and claims it first."""
     double.batching(HOUR)
     arrive(session, 1, 2)
-    claim, other = batches._claim, list[bool]()  # noqa: SLF001  the moment of the race
+    claim, other = batch_rounds._claim, list[bool]()  # noqa: SLF001  the moment of the race
 
-    def late(*arguments: object) -> object:
+    def late(*arguments: object, **named: object) -> object:
         if not other:
             other.append(True)
             submit(deps)
-        return claim(*arguments)  # type: ignore[arg-type]
+        return claim(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batches, "_claim", late)
+    monkeypatch.setattr(batch_rounds, "_claim", late)
     submit(deps)
     assert [row.requests for row in rows(session)] == [2]
     assert len(double.batch_ids) == 1
@@ -292,7 +296,7 @@ def test_killed_between_sending_and_the_vendors_id_it_is_found_again(
 ) -> None:
     arrive(session, 1, 2)
     with monkeypatch.context() as patched:
-        patched.setattr(batches, "sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(batch_rounds, "sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             submit(deps)
     (batch,) = rows(session)
@@ -396,6 +400,36 @@ def test_without_any_model_the_checks_decide(
     minutes(none, session, 1)
     (verdict,) = verdicts(session)
     assert verdict.panel == "none"
+
+
+def test_a_batch_is_cut_to_the_day_s_budget_and_the_rest_waits(
+    engine: Engine, settings: Settings, vault: Vault, double: Double, session: Session
+) -> None:
+    """What is set aside for it counts until it has ended; then what it cost."""
+    limit = Decimal("0.004")
+    access = {"anthropic_api_key": SecretStr(double.key), "anthropic_base_url": double.base_url}
+    deps = started(engine, settings, vault, daily_budget_usd=limit, **access)
+    double.batching(HOUR)
+    arrive(session, *range(12))
+    minutes(deps, session, 1)
+    assert 0 < rows(session)[0].requests < 12
+    minutes(deps, session, 3)
+    assert sum(row.requests for row in rows(session)) < 12
+    aside = session.scalar(select(func.sum(tables.Reservation.amount_usd))) or Decimal(0)
+    assert 0 < aside <= limit
+    waiting = [one.review_note for one in tickets(session) if "waiting for batch" not in one.review_note]
+    assert waiting
+    assert all("today's budget of $0.004 has no room" in note for note in waiting)
+    for _ in range(4):
+        double.advance(3600)
+        minutes(deps, session, 2)
+    assert sum((run.cost_usd or Decimal(0) for run in runs(session)), Decimal(0)) <= limit
+    rich = started(engine, settings, vault, **access)
+    for _ in range(3):
+        double.advance(3600)
+        minutes(rich, session, 2)
+    assert len(verdicts(session)) == 12
+    assert session.scalars(select(tables.Reservation)).all() == []
 
 
 # --- results, once

@@ -214,7 +214,6 @@ def test_models_that_answer_are_well_and_cost_nothing_to_look_up(keyed: Path, do
         ("TICKETQC_WORKER_MODEL=claude-nonesuch-9", "problem", "is not known. Set TICKETQC_WORKER_MODEL"),
         ("TICKETQC_WORKER_MODEL=claude-sonnet-4-20250514", "problem", "retired"),
         ("TICKETQC_WORKER_MODEL=claude-sonnet-4-5", "warning", "price book"),
-        ("TICKETQC_WORKER_MODEL=claude-opus-5-5", "warning", "price book"),
         ("TICKETQC_WORKER_MODEL=none", "warning", "goes to people"),
     ],
 )

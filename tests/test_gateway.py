@@ -187,3 +187,25 @@ def test_a_server_that_says_nothing_of_itself_is_tried_out() -> None:
         speaker.look_up("any-model")
         assert speaker.mode == "tool"
         assert speaker.ask(replace(qc_question(), model="any-model")).outcome == "answered"
+
+
+def test_the_limits_in_every_answer_are_heard_good_and_bad(double: Double) -> None:
+    heard: list[tuple[str, str]] = []
+    asked = gateway(double)
+    asked.listen(lambda model, headers: heard.append((model, headers["anthropic-ratelimit-requests-limit"])))
+    asked.ask(qc_question())
+    double.fault(Fault("rate_limit", times=1))
+    with pytest.raises(CallFailed):
+        asked.ask(qc_question())
+    assert heard == [(MODEL, "4000")] * 2
+
+
+def test_the_smallest_call_shows_whether_the_account_can_be_billed(double: Double) -> None:
+    asked = gateway(double)
+    reply = asked.probe(MODEL)
+    assert reply.usage.output == 1
+    assert reply.usage.input < 20
+    double.fault(Fault("billing", times=1))
+    with pytest.raises(CallFailed) as caught:
+        asked.probe(MODEL)
+    assert caught.value.code == "billing"

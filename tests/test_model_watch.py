@@ -198,11 +198,11 @@ def test_a_call_that_says_no_call_can_succeed_ends_readiness_until_a_look_up_suc
 ) -> None:
     models = Models(engine, keyed)
     models.refresh()
-    models.failed(CallFailed("billing", "HTTP 402: Your credit balance is too low"), asked=ready(models))
+    models.failed(CallFailed("permission", "HTTP 403: not this model"), asked=ready(models))
     assert models.ready() is None
     assert models.ready("strong") is not None
     assert worker(session).state == "failed"
-    assert "billing" in worker(session).detail
+    assert "may not use" in worker(session).detail
     models.refresh()
     assert models.ready() is None
     clock.seconds += LOOK_UP_AGAIN_SECONDS
@@ -217,14 +217,14 @@ def test_a_late_failure_of_a_model_that_was_opened_anew_since_is_not_held_agains
     models = Models(engine, keyed)
     models.refresh()
     before = ready(models)
-    models.failed(CallFailed("billing", "HTTP 402"), asked=before)
+    models.failed(CallFailed("permission", "HTTP 403"), asked=before)
     clock.seconds += LOOK_UP_AGAIN_SECONDS
     models.refresh()
-    models.failed(CallFailed("billing", "HTTP 402"), asked=before)
+    models.failed(CallFailed("permission", "HTTP 403"), asked=before)
     assert ready(models) is not before
 
 
-def test_a_bill_that_no_look_up_sees_is_asked_about_ever_more_rarely(
+def test_a_refusal_that_no_look_up_sees_is_asked_about_ever_more_rarely(
     engine: Engine, keyed: Settings, clock: Clock
 ) -> None:
     models = Models(engine, keyed)
@@ -233,7 +233,7 @@ def test_a_bill_that_no_look_up_sees_is_asked_about_ever_more_rarely(
     for _ in range(7):
         for _ in range(16):  # as many calls as were under way say so
             if asked := models.ready():
-                models.failed(CallFailed("billing", "HTTP 402"), asked=asked)
+                models.failed(CallFailed("permission", "HTTP 403"), asked=asked)
         began = clock.seconds
         while models.ready() is None:
             clock.seconds += LOOK_UP_AGAIN_SECONDS
@@ -241,7 +241,7 @@ def test_a_bill_that_no_look_up_sees_is_asked_about_ever_more_rarely(
         waits.append(clock.seconds - began)
     assert waits == [30, 60, 120, 240, 480, LONGEST_LOOK_UP_AGAIN, LONGEST_LOOK_UP_AGAIN]
     clock.seconds += PROVEN
-    models.failed(CallFailed("billing", "HTTP 402"), asked=ready(models))
+    models.failed(CallFailed("permission", "HTTP 403"), asked=ready(models))
     clock.seconds += LOOK_UP_AGAIN_SECONDS
     models.refresh()
     assert models.ready() is not None
@@ -255,7 +255,7 @@ def test_a_row_is_written_only_when_something_changed(
     first = worker(session).changed_at
     models.refresh()
     assert worker(session).changed_at == first
-    models.failed(CallFailed("billing", "HTTP 402"), asked=ready(models))
+    models.failed(CallFailed("permission", "HTTP 403"), asked=ready(models))
     second = worker(session).changed_at
     assert second > first
     clock.seconds += 1

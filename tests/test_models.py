@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from agents.gateway import CallFailed, FailureCode, Gateway, ModelFacts
 from agents.judge import LOCAL_TOKEN_LIMIT, TOKEN_LIMIT
+from app.limiter import Limiter
 from app.local_model import LocalState
 from app.models import ROLES, Choice, choose, describe, endpoint, explain, open_model
 from tests.double import running
@@ -134,13 +135,13 @@ def test_every_failure_says_what_to_do_and_what_the_server_said(code: FailureCod
 def test_a_model_is_looked_up_before_it_counts_as_ready(settings: Settings) -> None:
     with running() as double:
         keyed = named(settings, anthropic_api_key=SecretStr(double.key), anthropic_base_url=double.base_url)
-        ready = open_model(keyed, choose(keyed), concurrency=4, local=None)
+        ready = open_model(keyed, choose(keyed), limiter=Limiter(maximum=4), local=None)
         assert (ready.model, ready.demonstration, ready.token_limit) == (HAIKU, False, TOKEN_LIMIT)
         with pytest.raises(CallFailed) as caught:
             open_model(
                 named(keyed, worker_model="claude-sonnet-4-20250514"),
                 Choice("worker", "claude-sonnet-4-20250514"),
-                concurrency=4,
+                limiter=Limiter(maximum=4),
                 local=None,
             )
         assert caught.value.code == "unknown_model"
@@ -151,17 +152,17 @@ def test_a_model_is_looked_up_before_it_counts_as_ready(settings: Settings) -> N
 def test_a_small_window_leaves_room_for_context_and_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Gateway, "look_up", lambda _self, model: ModelFacts(model, max_input_tokens=16_000))
     other = named(settings, worker_model="house-model", anthropic_base_url="http://127.0.0.1:9")
-    assert open_model(other, choose(other), concurrency=4, local=None).token_limit == 8_000
+    assert open_model(other, choose(other), limiter=Limiter(maximum=4), local=None).token_limit == 8_000
 
 
 def test_the_local_model_is_a_demonstration_with_a_short_limit(settings: Settings) -> None:
     state = LocalState("ready", url="http://127.0.0.1:1234", model="local:qwen")
-    ready = open_model(settings, choose(settings), concurrency=16, local=state)
+    ready = open_model(settings, choose(settings), limiter=Limiter(maximum=16), local=state)
     assert (ready.model, ready.demonstration, ready.token_limit) == ("local:qwen", True, LOCAL_TOKEN_LIMIT)
 
 
 @pytest.mark.parametrize("state", [None, LocalState("loading"), LocalState("absent")])
 def test_a_local_model_that_is_not_there_is_not_opened(settings: Settings, state: LocalState | None) -> None:
     with pytest.raises(CallFailed) as caught:
-        open_model(settings, choose(settings), concurrency=16, local=state)
+        open_model(settings, choose(settings), limiter=Limiter(maximum=16), local=state)
     assert not caught.value.permanent

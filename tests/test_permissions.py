@@ -69,6 +69,7 @@ LEAST: dict[str, Role | None] = {
     "GET /context/{version}": "viewer",
     "GET /context/{a}/diff/{b}": "viewer",
     "POST /context/rollback": "lead",
+    "GET /costs": "viewer",
     "GET /proposals": "viewer",
     "GET /proposals/{proposal_id}": "viewer",
     "POST /proposals/{proposal_id}/approve": "lead",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agents.prices import TOKEN_KINDS, Price, cost, price_book, price_of
+from agents.prices import TOKEN_KINDS, Price, cost, most, price_book, price_of
 from agents.question import Usage
 
 TODAY = date(2026, 11, 23)
@@ -20,6 +20,7 @@ HAIKU, OLD_HAIKU, SONNET = "claude-haiku-5-5", "claude-haiku-4-5", "claude-sonne
 SYSTEM, TICKET, ANSWER = 5_000, 900, 350
 TOKENIZER = {OLD_HAIKU: Decimal(1), HAIKU: Decimal("1.3")}  # Haiku 5.5 counts 30 % more for the same text
 LONG_ABOVE = 100_000
+PRICED = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")  # columns of the vendor's table
 
 ROW: dict[str, Any] = {
     "model": "m",
@@ -42,18 +43,68 @@ def usage(model: str, *, cached: bool) -> Usage:
 
 
 @pytest.mark.parametrize(
-    ("model", "cached", "exact", "published"),
+    ("model", "cached", "batch", "asked", "exact", "published"),
     [
-        (OLD_HAIKU, False, "0.00765", "0.00765"),
-        (OLD_HAIKU, True, "0.00315", "0.00315"),
-        (HAIKU, False, "0.0009945", "0.00099"),
-        (HAIKU, True, "0.0004095", "0.00041"),
+        (OLD_HAIKU, False, False, "1", "0.00765", "0.00765"),
+        (OLD_HAIKU, True, False, "1", "0.00315", "0.00315"),
+        (OLD_HAIKU, True, True, "1", "0.001575", "0.00158"),
+        (OLD_HAIKU, True, True, "0.85", "0.00133875", "0.00134"),  # 15 % are exact duplicates and not asked at all
+        (HAIKU, False, False, "1", "0.0009945", "0.00099"),
+        (HAIKU, True, False, "1", "0.0004095", "0.00041"),
+        (HAIKU, True, True, "1", "0.00020475", "0.00020"),  # the table rounds up half of its rounded 0.00041
+        (HAIKU, True, True, "0.85", "0.0001740375", "0.00017"),
     ],
 )
-def test_a_ticket_costs_what_a_pencil_says(model: str, *, cached: bool, exact: str, published: str) -> None:
-    found = cost(model, usage(model, cached=cached), on=TODAY)
-    assert found == Decimal(exact)
+def test_a_ticket_costs_what_a_pencil_says(  # noqa: PLR0913  a row of the table
+    model: str, *, cached: bool, batch: bool, asked: str, exact: str, published: str
+) -> None:
+    found = cost(model, usage(model, cached=cached), on=TODAY, batch=batch)
+    assert found is not None
+    assert found * Decimal(asked) == Decimal(exact)
     assert round(Decimal(exact), 5) == Decimal(published)
+
+
+@pytest.mark.parametrize(
+    ("model", "day", "rates"),
+    [
+        (HAIKU, date(2026, 10, 7), ("0.10", "0.50", "0.125", "0.20", "0.01")),
+        (OLD_HAIKU, TODAY, ("1", "5", "1.25", "2", "0.10")),
+        (SONNET, TODAY, ("2", "10", "2.50", "4", "0.10")),
+        (SONNET, date(2026, 10, 6), ("2", "10", "2.50", "4", "0.20")),
+        ("claude-opus-5-5", TODAY, ("4", "20", "5", "8", "0.20")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("batch", "geo", "times"),
+    [
+        (False, "", "1"), (True, "", "0.5"), (False, "us", "1.1"), (True, "us", "0.55"),
+        (False, "global", "1"), (False, "nowhere", "1"),
+    ],
+)  # fmt: skip
+def test_every_row_of_the_vendors_table_live_in_a_batch_and_by_region(  # noqa: PLR0913  a row and a column
+    model: str, day: date, rates: tuple[str, ...], *, batch: bool, geo: str, times: str
+) -> None:
+    for kind, rate in zip(PRICED, rates, strict=True):
+        found = cost(model, Usage(**{kind: 10_000}), on=day, batch=batch, geo=geo)
+        assert found == Decimal(rate) * Decimal(times) / 100
+
+
+def test_a_long_prompt_in_a_batch_in_a_region_stacks_everything() -> None:
+    used = Usage(input=60_000, cache_write_5m=10_000, cache_write_1h=10_000, cache_read=30_000, output=1_000)
+    by_hand = 60_000 * Decimal("0.5") + 10_000 * Decimal("0.625") + 10_000 + 30_000 * Decimal("0.05") + 2_500
+    assert cost(HAIKU, used, on=TODAY, batch=True, geo="us") == by_hand * Decimal("0.55") / 1_000_000
+
+
+@given(st.builds(Usage, **{kind: st.integers(0, 40_000) for kind in TOKEN_KINDS}))
+def test_no_call_costs_more_than_the_most(used: Usage) -> None:
+    prompt = used.input + used.cache_write_5m + used.cache_write_1h + used.cache_read
+    for model in (HAIKU, OLD_HAIKU, SONNET, "claude-opus-5-5"):
+        bound = most(model, prompt=prompt, output=used.output, on=TODAY)
+        spent = cost(model, used, on=TODAY, geo="us")
+        assert spent is not None
+        assert bound is not None
+        assert spent <= bound
+    assert most("claude-nonesuch-9", prompt=1, output=1, on=TODAY) is None
 
 
 @pytest.mark.parametrize(

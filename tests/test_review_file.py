@@ -19,6 +19,7 @@ from agents.gateway import CallFailed
 from agents.question import Question, Reply, Usage
 from agents.ticket import read_ticket
 from app.asking import Asking, Pace
+from app.limiter import Limiter
 from app.models import Ready
 from app.review_file import Batch, Report, Reviewer, ReviewError, Spending, read_context, read_tickets
 from app.review_output import as_json, print_report, totals
@@ -59,6 +60,9 @@ class Scripted:
     primed: list[str] = field(default_factory=list)
     mode: str = "format"
 
+    def listen(self, _heard: object) -> None:
+        """It has no limits to speak of."""
+
     def ask(self, question: Question) -> Reply:
         return self.model(question)
 
@@ -70,7 +74,7 @@ class Scripted:
 def reviewer(
     scripted: Scripted, memory: Memory, *, model: str = MODEL, demonstration: bool = False, token_limit: int = 30_000
 ) -> Reviewer:
-    asking = Asking(cast("Gateway", scripted), pace=Pace(concurrency=4))
+    asking = Asking(cast("Gateway", scripted), pace=Pace(Limiter(maximum=4)))
     ready = Ready(model, asking, demonstration, token_limit)
     return Reviewer(shipped_context(), ready, memory, nonce_for, TODAY)
 

@@ -25,7 +25,7 @@ from app import embedded
 from app.settings import Settings
 from tests import desk
 from tests.double import Double, running
-from tests.house import House, wait_until
+from tests.house import REPOSITORY, House, wait_until
 from tests.story import CRAFTED, HARMS, HELPS, SWAPPED, worker_and_chief
 from tests.test_up import free_port
 from tests.visitor import Visitor
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery staple"
 PEOPLE = ("Ana Ruiz", "Ben Okafor", "Chloe Lindqvist", "Dev Patel", "Edda Moser")
 _numbers = itertools.count(1)
@@ -97,20 +96,10 @@ class Story:
 
     def _connected(self) -> str:
         """The address that tickets are sent to, with its token."""
-        done = self.command("connection", "add", "helpdesk", "--scheme", "path")
+        done = self.house.command("connection", "add", "helpdesk", "--scheme", "path")
         found = re.search(r"secret, shown this once: (\S+)", done)
         assert found, done
         return f"/hooks/helpdesk/{found[1]}"
-
-    def command(self, *words: str) -> str:
-        environment = {"PATH": "/usr/bin:/bin", "TICKETQC_DATA_DIR": str(self.house.data)}
-        repository = Path(__file__).resolve().parent.parent
-        done = subprocess.run(  # noqa: S603  our own command
-            [sys.executable, "-m", "app.cli", *words],
-            env=environment, cwd=repository, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
 
     def send(self, work: str, *, count: int) -> list[int]:
         """Finished tickets of different requesters, judged; their ids."""

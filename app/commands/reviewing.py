@@ -112,6 +112,7 @@ def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | N
     """The chosen model, ready to answer; None where none is chosen, and a line that says so."""
     from agents.gateway import CallFailed
     from app.errors import ModelError
+    from app.limiter import Limiter
     from app.models import choose, describe, explain, open_model
 
     choice = choose(settings)
@@ -120,7 +121,7 @@ def _open(settings: Settings, errors: Console, *, concurrency: int) -> Ready | N
         return None
     local = _local_model(settings, errors) if choice.local else None
     try:
-        return open_model(settings, choice, concurrency=concurrency, local=local)
+        return open_model(settings, choice, limiter=Limiter(maximum=concurrency), local=local)
     except CallFailed as failure:
         raise ModelError(explain(failure, choice)) from failure
 

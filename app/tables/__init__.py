@@ -6,7 +6,8 @@ from app.tables.base import Base
 from app.tables.batches import Batch, BatchRequest, BatchTicket
 from app.tables.improving import Draft, Mail, Pattern, PatternEvent, Proposal, Replay, Report
 from app.tables.judging import ContextVersion, Escalation, Finding, Observation, Release, Run, Triage, Verdict
-from app.tables.machinery import ModelState, Tick
+from app.tables.machinery import Breaker, ModelState, Tick
+from app.tables.money import BudgetStop, Reservation, Spending
 from app.tables.people import (
     AuditEvent,
     BlindCheck,
@@ -21,9 +22,9 @@ from app.tables.people import (
 from app.tables.tickets import SEARCHED, Connection, Delivery, Import, Revision, Ticket
 
 __all__ = [
-    "SEARCHED", "AuditEvent", "Base", "Batch", "BatchRequest", "BatchTicket", "BlindCheck", "Connection",
-    "ContextVersion", "Delivery", "Draft",
-    "Escalation", "FailedSignIn", "Finding", "Import", "Invitation", "Label", "LabelFinding", "Mail", "ModelState",
-    "Observation", "Pattern", "PatternEvent", "Proposal", "Release", "Replay", "Report", "Revision", "Run",
-    "SignIn", "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing",
+    "SEARCHED", "AuditEvent", "Base", "Batch", "BatchRequest", "BatchTicket", "BlindCheck", "Breaker", "BudgetStop",
+    "Connection", "ContextVersion", "Delivery", "Draft", "Escalation", "FailedSignIn", "Finding", "Import",
+    "Invitation", "Label", "LabelFinding", "Mail", "ModelState", "Observation", "Pattern", "PatternEvent", "Proposal",
+    "Release", "Replay", "Report", "Reservation", "Revision", "Run", "SignIn", "Spending", "Tick", "Ticket", "Triage",
+    "User", "Verdict", "Viewing",
 ]  # fmt: skip

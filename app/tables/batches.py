@@ -25,6 +25,7 @@ class Batch(Base):
     canceled: Mapped[int] = mapped_column(server_default=text("0"))
     expired: Mapped[int] = mapped_column(server_default=text("0"))
     note: Mapped[str] = mapped_column(server_default="")  # what people should know about where it is
+    reservation_id: Mapped[int | None]  # what is set aside for it of the day's budget
     created_at: Mapped[datetime] = moment()
     sent_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]

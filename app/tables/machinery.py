@@ -33,3 +33,17 @@ class Tick(Base):
     __tablename__ = "ticks"
     key: Mapped[str] = mapped_column(primary_key=True)
     at: Mapped[datetime] = moment()
+
+
+class Breaker(Base):
+    """A key that no call can succeed with: nobody uses it until a probe succeeds, and then the row is gone. Mutable."""
+
+    __tablename__ = "breakers"
+    scope: Mapped[str] = mapped_column(primary_key=True)  # of the key and its server: a hash, never the key
+    code: Mapped[str]  # authentication, billing
+    detail: Mapped[str]  # what happened and what to do, in words for the page
+    failures: Mapped[int] = mapped_column(
+        server_default=text("1")
+    )  # calls and probes that said so, one after the other
+    opened_at: Mapped[datetime] = moment()
+    probe_at: Mapped[datetime]  # from then on one process may try

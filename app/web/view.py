@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 from typing_extensions import override
 
-from app import clock, sign_ins
+from app import budget, clock, sign_ins
 from app.audit import Actor
 from app.db import transaction
 from app.markdown import to_html
@@ -134,7 +134,13 @@ class View(Visit):
     @override
     def _frame(self) -> dict[str, object]:
         csrf = sign_ins.csrf(auth.token_of(self.request))
-        return {"models": model_states(self.session), "user": self.user, "csrf_token": csrf}
+        return {"models": model_states(self.session), "budget": self._budget, "user": self.user, "csrf_token": csrf}
+
+    @property
+    def _budget(self) -> budget.Standing | None:
+        """How today's stands; None where there is none, so that it costs no query then."""
+        limit, zone = self.settings.daily_budget_usd, ZoneInfo(self.settings.timezone)
+        return None if limit is None else budget.standing(self.session, limit=limit, now=self.now, zone=zone)
 
 
 def _session(request: Request) -> Iterator[Session]:

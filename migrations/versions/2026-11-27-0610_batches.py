@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "b47c0e9d2a15"
-down_revision = "8e2f64c1d7a0"
+down_revision = "4c9a7be2d610"
 branch_labels = None
 depends_on = None
 
@@ -35,6 +35,7 @@ def create_batches() -> None:
         sa.Column("requests", sa.BigInteger(), nullable=False),
         *(sa.Column(name, sa.BigInteger(), server_default=sa.text("0"), nullable=False) for name in COUNTS),
         sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.Column("reservation_id", sa.BigInteger(), nullable=True),
         sa.Column("created_at", TIME, server_default=NOW, nullable=False),
         *(sa.Column(name, TIME, nullable=True) for name in ("sent_at", "expires_at", "cancel_asked_at", "ended_at")),
         sa.CheckConstraint("state in ('submitting', 'waiting', 'ended', 'lost')", name="ck_batches_state"),

@@ -1,0 +1,96 @@
+"""What a ticket costs by the double's own account: triage and the first QC run; second runs on their own line.
+
+    .venv/bin/python -m bench.cost [--latency 0.1] [--concurrency 16]
+
+`ticketqc review` on the first 62 real tickets, then on all 832. Tokens are the double's count, ceil(UTF-8 bytes / 3.1)
+for everything, the schema included; its answers are as long as a model's would be. Nothing here is a model. At the end
+what sending less of the context could save at the most, so that one sees whether choosing it by ticket is worth it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.double import double
+from bench.review import COUNT, MODEL, TICKETS, review
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.double import DoubleProcess
+
+ALL = ("inbox", "escalated", "star", "tau-airline")
+TARGET = Decimal("0.0006")  # US$ for triage and the first QC run
+ARTICLE = Decimal("0.0119")  # US$ a ticket: 62 for 0.74, as the article says that this product follows
+READ, WRITE = Decimal("0.01") / 1_000_000, Decimal("0.125") / 1_000_000  # US$ a token of a cached prefix
+
+
+class Spent(NamedTuple):
+    """`prefix` is what reading and writing the cached context cost, the part that a shorter context would save."""
+
+    tickets: int
+    skipped: int
+    first: Decimal
+    second: Decimal
+    second_runs: int
+    prefix: Decimal
+    output: Decimal
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latency", type=float, default=0.1, help="seconds a call")
+    parser.add_argument("--concurrency", type=int, default=16)
+    arguments = parser.parse_args()
+    folder = TICKETS.parent
+    files = [folder / f"tickets-{'tidev-' if name in ALL[:2] else ''}{name}.jsonl" for name in ALL]
+    if missing := [file for file in files if not file.exists()]:
+        sys.exit(f"skipped: the shared tickets are not at {missing[0]}")
+    with double(latency=arguments.latency) as server, tempfile.TemporaryDirectory() as place:
+        some = Path(place) / "some.jsonl"
+        with TICKETS.open("rb") as source:
+            some.write_bytes(b"".join(islice(source, COUNT)))
+        _print(f"the first {COUNT}", [_spent(some, server, Path(place) / "a", arguments.concurrency)])
+        spent = [_spent(file, server, Path(place) / file.stem, arguments.concurrency) for file in files]
+        _print("all four files", spent)
+
+
+def _spent(file: Path, server: DoubleProcess, data_dir: Path, concurrency: int) -> Spent:
+    server.reset()
+    report = review(file, server, data_dir=data_dir, concurrency=concurrency)
+    account = server.account()["totals"]
+    second = Decimal(str(report["cost_second_runs_usd"]))
+    return Spent(
+        tickets=report["tickets"],
+        skipped=report["skipped_rows"],
+        first=Decimal(account["cost_usd"]) - second,
+        second=second,
+        second_runs=report["second_runs"],
+        prefix=account["cache_read_tokens"] * READ + account["cache_write_5m_tokens"] * WRITE,
+        output=account["output_tokens"] * Decimal("0.50") / 1_000_000,
+    )
+
+
+def _print(title: str, spent: Sequence[Spent]) -> None:
+    tickets = sum(one.tickets for one in spent)
+    total: Any = {name: sum((getattr(one, name) for one in spent), Decimal(0)) for name in Spent._fields}
+    each, second = total["first"] / tickets, total["second"] / tickets
+    whole = total["first"] + total["second"]
+    times, times_whole = ARTICLE / each, ARTICLE * tickets / whole
+    print(f"{title}: {tickets} tickets judged by {MODEL}, {total['skipped']:f} rows skipped")
+    print(f"  triage + first QC  ${each:.6f} a ticket, ${total['first']:.4f} in all")
+    print(f"                     bar ${TARGET}: {'met' if each <= TARGET else 'MISSED'}")
+    print(f"  second runs        ${second:.6f} a ticket, for {total['second_runs']:f} tickets")
+    print(f"  the article paid   ${ARTICLE}, {times:.1f} times as much ({times_whole:.1f} with second runs)")
+    print(f"  the cached context is {total['prefix'] / whole:.1%} of it, answers are {total['output'] / whole:.1%};")
+    print(f"                     a context cut by half would save {total['prefix'] / 2 / whole:.1%} at the most")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What we add to the waiting: processor time a ticket, throughput with 1,000 tickets, memory with 5,000.
+
+    .venv/bin/python -m bench.overhead [cpu] [profile] [throughput] [memory] [service]      (all, if none is named)
+
+The double is a process of its own and is not counted. Tickets are real ones, repeated with a serial number in their
+text, so that no reply is found again. Processor time of the command is that of two files, the larger less the smaller,
+so that the start is not in it. Run it on a quiet machine: the load is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from itertools import count, cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import SecretStr
+
+from agents.masking import revise
+from agents.ticket import supplied_fields
+from app.journal import Journal
+from app.limiter import Limiter
+from app.models import choose, open_model
+from app.review_file import Reviewer, read_context, read_tickets
+from app.settings import Settings
+from bench.double import KEY, REPOSITORY, double
+from bench.house import house
+from bench.review import MODEL, TICKETS
+
+if TYPE_CHECKING:
+    from bench.double import DoubleProcess
+
+CPU_BAR, SERVICE_BAR, THROUGHPUT_BAR, MEMORY_BAR = 15.0, 40.0, 1.2, 1.1
+LATENCY = 0.3  # seconds a call, where time is measured
+TOP = 15  # lines of the profile
+
+
+class Used(NamedTuple):
+    """By one run of the command."""
+
+    seconds: float
+    cpu: float
+    memory: float  # MB at the most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
+    chosen = parser.parse_args().parts or PARTS
+    if not TICKETS.exists():
+        sys.exit(f"skipped: the shared tickets are not at {TICKETS}")
+    with tempfile.TemporaryDirectory() as folder, double(latency=LATENCY) as server:
+        for number, part in enumerate(chosen):
+            print(f"{part} (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors)")
+            server.reset()
+            (place := Path(folder) / str(number)).mkdir()
+            PARTS[part](server, place)
+
+
+def cpu(server: DoubleProcess, folder: Path) -> None:
+    """Of `review FILE`."""
+    server.latency(0.05)
+    few, many = (_review(server, folder, number, concurrency=16) for number in (50, 450))
+    each = (many.cpu - few.cpu) / 400 * 1000
+    print(f"  review FILE: {each:.1f} ms of processor a ticket; bar {CPU_BAR:g}: {_mark(each, CPU_BAR)}")
+
+
+def profile(server: DoubleProcess, folder: Path) -> None:
+    """Of 100 tickets, one after the other in one thread; waiting is in it, as recv, fsync and the like."""
+    server.latency(0.0)
+    settings = Settings(
+        _env_file=None,
+        data_dir=folder,
+        worker_model=MODEL,
+        anthropic_api_key=SecretStr(KEY),
+        anthropic_base_url=server.base_url,
+    )
+    (folder / "tickets.jsonl").write_bytes(repeated(100))
+    batch, context = read_tickets(folder / "tickets.jsonl"), read_context(settings.context_dir)
+    ready = open_model(settings, choose(settings), limiter=Limiter(maximum=1), local=None)
+    with Journal(folder / "replies.jsonl") as journal:
+        reviewer = Reviewer(context, ready, journal, lambda key: key[:16], date(2026, 11, 26))
+        revisions = [revise(ticket) for ticket in batch.tickets]
+        seconds = reviewer._second_budget(revisions)  # noqa: SLF001  what the threads of `review` do, in this one
+        profiler = cProfile.Profile()
+        for revision in revisions:
+            profiler.runcall(reviewer._review, revision, supplied=supplied_fields(batch.tickets), seconds=seconds)  # noqa: SLF001
+    ready.asking.close()
+    pstats.Stats(profiler, stream=sys.stdout).strip_dirs().sort_stats("tottime").print_stats(TOP)
+
+
+def throughput(server: DoubleProcess, folder: Path) -> None:
+    """1,000 tickets at 32 at once."""
+    server.latency(LATENCY)
+    used = _review(server, folder, 1_000, concurrency=32)
+    account = server.account()
+    replies, seconds = account["totals"]["replies"], account["timing"]["seconds"]
+    ideal = replies * LATENCY / 32
+    ratio = seconds / ideal
+    print(f"  1,000 tickets, {replies} calls, {account['timing']['max_in_flight']} at once: {seconds:.1f} s, "
+          f"ideal {ideal:.1f} s; {used.cpu / 1_000 * 1000:.1f} ms of processor a ticket, start included")  # fmt: skip
+    print(f"  ratio {ratio:.2f}; bar {THROUGHPUT_BAR}: {_mark(ratio, THROUGHPUT_BAR)}")
+
+
+def memory(server: DoubleProcess, folder: Path) -> None:
+    """Of `review FILE --json` at the most, for 500 and for 5,000 tickets."""
+    server.latency(0.0)
+    few, many = (_review(server, folder, number, concurrency=16) for number in (500, 5_000))
+    ratio = many.memory / few.memory
+    print(f"  500 tickets {few.memory:.0f} MB, 5,000 tickets {many.memory:.0f} MB")
+    print(f"  ratio {ratio:.2f}; bar {MEMORY_BAR}: {_mark(ratio, MEMORY_BAR)}")
+
+
+def service(server: DoubleProcess, folder: Path) -> None:  # noqa: ARG001  the product has a folder of its own
+    """Through import, queue, worker and database."""
+    server.latency(0.05)
+    with house(server) as product:
+        product.fill(repeated(50))
+        product.wait_for(50)
+        before = product.cpu()
+        product.fill(repeated(400, first=50))
+        product.wait_for(450)
+        worker, database = ((after - began) / 400 * 1000 for began, after in zip(before, product.cpu(), strict=True))
+    print(f"  the worker {worker:.1f} ms of processor a ticket, the database {database:.1f} ms")
+    print(f"  together {worker + database:.1f} ms; bar {SERVICE_BAR:g}: {_mark(worker + database, SERVICE_BAR)}")
+
+
+PARTS = {"cpu": cpu, "profile": profile, "throughput": throughput, "memory": memory, "service": service}
+
+
+def repeated(tickets: int, *, first: int = 0) -> bytes:
+    """So many tickets, one a line, each with a number that no other has."""
+    rows = [json.loads(line) for line in TICKETS.read_bytes().splitlines()]
+    made = (
+        {**row, "external_id": f"{row['external_id']}-{number}", "subject": f"{row['subject']} ({number})"}
+        for row, number in zip(cycle(rows), count(first), strict=False)
+    )
+    return b"".join(json.dumps(row).encode() + b"\n" for row in islice(made, tickets))
+
+
+def _review(server: DoubleProcess, folder: Path, tickets: int, *, concurrency: int) -> Used:
+    """The command on so many tickets, in a data directory of its own."""
+    place = folder / str(tickets)
+    place.mkdir()
+    (place / "tickets.jsonl").write_bytes(repeated(tickets))
+    environment = {
+        "PATH": os.environ["PATH"],  # noqa: TID251  a clean environment for the command
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_BASE_URL": server.base_url,
+        "TICKETQC_DATA_DIR": str(place / "data"),
+        "TICKETQC_WORKER_MODEL": MODEL,
+    }
+    command = [sys.executable, "-m", "app.cli", "review", str(place / "tickets.jsonl"), "--json"]
+    command += ["--concurrency", str(concurrency)]
+    started = time.monotonic()
+    with (place / "out.json").open("wb") as out:
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.DEVNULL)  # noqa: S603
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"review failed ({process.returncode})")
+    return Used(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def _mark(value: float, bar: float) -> str:
+    return "met" if value <= bar else "MISSED"
+
+
+if __name__ == "__main__":
+    main()
