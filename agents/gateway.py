@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from agents.message_batches import MessageBatches
 from agents.prompt import visible
 from agents.question import Outcome, Question, Reply, Turn, Usage
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from anthropic.types import Message, ModelInfo
 
 Mode = Literal["format", "tool"]
+Ttl = Literal["5m", "1h"]  # how long a prefix stays in the vendor's cache after its last use
 Heard = Callable[[str, Mapping[str, str]], None]  # model that was asked, headers of the answer; must not raise
 FailureCode = Literal[
     "rate_limited", "overloaded", "server_error", "timeout", "connection",
@@ -99,8 +103,10 @@ class Gateway:
 
     def __init__(self, endpoint: Endpoint) -> None:
         import anthropic  # noqa: PLC0415  74 MB and a second, only where a model is really called
+        import httpx2  # noqa: PLC0415  comes with it
 
         self._sdk = anthropic
+        self._http = httpx2
         self._endpoint = endpoint
         self._client = anthropic.Anthropic(
             api_key=endpoint.api_key,
@@ -189,14 +195,45 @@ class Gateway:
         text, outcome = self._read(message)
         return _reply(message, text=text, outcome=outcome, latency_ms=latency)
 
-    def prime(self, question: Question) -> Reply:
+    def prime(self, question: Question, *, ttl: Ttl = "5m") -> Reply:
         """Writes the question's stable prefix into the vendor's cache, without its ticket, for one token of output.
 
         Not max_tokens 0: the API refuses that together with an output format, and the format is part of the prefix.
         """
-        request = self._request(replace(question, max_tokens=1, turns=(Turn("user", "Ready?"),)))
+        request = self._request(replace(question, max_tokens=1, turns=(Turn("user", "Ready?"),)), ttl=ttl)
         message = self._create(request, patience=self._patience(question))
         return _reply(message, text="", outcome="answered", latency_ms=0)
+
+    @cached_property
+    def batches(self) -> MessageBatches:
+        """The same questions, many at once; a batch may take longer than the shorter cache lasts."""
+        return MessageBatches(
+            self._client.messages.batches,
+            request_of=lambda question: self._request(question, ttl="1h"),
+            reply_of=self._reply_in_batch,
+            translated=self._batch_failures,
+        )
+
+    def _reply_in_batch(self, message: object) -> Reply | None:
+        if not isinstance(message, self._sdk.types.Message) or not isinstance(message.content, list):
+            return None
+        text, outcome = self._read(message)
+        return _reply(message, text=text, outcome=outcome, latency_ms=0)
+
+    @contextmanager
+    def _batch_failures(self) -> Iterator[None]:
+        """What goes wrong in a call about batches is a CallFailed. A 404 there says nothing of the model."""
+        try:
+            yield
+        except self._sdk.APIStatusError as error:
+            failure = self._failure(error)
+            raise CallFailed("bad_request", str(failure)) if error.status_code in _NO_MODEL_LIST else failure from error
+        except self._sdk.AnthropicError as error:
+            raise self._failure(error) from error
+        except self._http.HTTPError as error:  # results are read line by line, past the SDK's own care
+            raise CallFailed("connection", f"the connection broke: {type(error).__name__}") from error
+        except (ValueError, TypeError, AttributeError) as error:  # the SDK lets through what is not of this API
+            raise CallFailed("server_error", "the server's answer is not of this API") from error
 
     def probe(self, model: str) -> Reply:
         """The smallest call that is billed: whether key, account and model work at all."""
@@ -227,9 +264,9 @@ class Gateway:
             raise CallFailed("server_error", "the server's answer is no message of this API")
         return message
 
-    def _request(self, question: Question) -> dict[str, Any]:
+    def _request(self, question: Question, *, ttl: Ttl = "5m") -> dict[str, Any]:
         system: list[dict[str, Any]] = [{"type": "text", "text": block} for block in question.system]
-        system[-1]["cache_control"] = {"type": "ephemeral"}
+        system[-1]["cache_control"] = {"type": "ephemeral", **({"ttl": ttl} if ttl != "5m" else {})}
         request: dict[str, Any] = {
             "model": question.model,
             "max_tokens": question.max_tokens,
@@ -336,7 +373,8 @@ def _json_object_in(text: str) -> str:
 
 def _reply(message: Message, *, text: str, outcome: Outcome, latency_ms: int) -> Reply:
     """Whatever a server left out: the reply is paid, and has to be kept."""
-    words = (text, message.stop_reason, message.model, message._request_id)  # noqa: SLF001  the SDK's documented name
+    request = getattr(message, "_request_id", None)  # the SDK's documented name; a batch's message has none
+    words = (text, message.stop_reason, message.model, request)
     text, stop_reason, model, request_id = (_UNSTORABLE.sub("\ufffd", word or "") for word in words)
     geo = getattr(message.usage, "inference_geo", None)
     where = geo if isinstance(geo, str) else ""

@@ -103,14 +103,14 @@ def cost(model: str, usage: Usage, *, on: date, batch: bool = False, geo: str = 
     return price.cost(usage) * math.prod((_factor(name, on) for name in names), start=Decimal(1))
 
 
-def most(model: str, *, prompt: int, output: int, on: date) -> Decimal | None:
+def most(model: str, *, prompt: int, output: int, on: date, batch: bool = False) -> Decimal | None:
     """US$ that a call of so many tokens costs at the most, nothing of it read from a cache; None where unknown."""
     price = price_of(model, on=on)
     if price is None:
         return None
     everything = Usage(input=prompt, output=output), Usage(cache_write_1h=prompt, output=output)
     dearest = max((factor.times for factor in factors() if factor.name.startswith("geo:")), default=Decimal(1))
-    return max(map(price.cost, everything)) * dearest
+    return max(map(price.cost, everything)) * dearest * (_factor("batch", on) if batch else 1)
 
 
 def _factor(name: str, on: date) -> Decimal:

@@ -12,12 +12,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from agents.gateway import CallFailed, Gateway
+from agents.gateway import CallFailed, Gateway, Ttl
 from app.limiter import LONGEST_PAUSE, Limiter, NotSent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agents.message_batches import MessageBatches
     from agents.question import Question, Reply
 
 TRIES = 6
@@ -190,9 +191,16 @@ class Asking:
         with self._purse.held(question) if self._purse else nullcontext():
             return store.keep(question, self._attempt(self._gateway.ask, question, store))
 
-    def prime(self, question: Question, store: Store) -> Reply | None:
+    def prime(self, question: Question, store: Store, *, ttl: Ttl = "5m") -> Reply | None:
         """Warms the vendor's cache for this question's prefix; None where the endpoint keeps prefixes by itself."""
-        return None if self._gateway.mode == "tool" else self._attempt(self._gateway.prime, question, store)
+        if self._gateway.mode == "tool":
+            return None
+        return self._attempt(lambda asked: self._gateway.prime(asked, ttl=ttl), question, store)
+
+    @property
+    def batches(self) -> MessageBatches | None:
+        """Where many questions are handed over at once; None where the endpoint is one that has no such thing."""
+        return None if self._gateway.mode == "tool" else self._gateway.batches
 
     def probe(self, model: str) -> Reply:
         """The smallest call that is billed, once and at once. Raises CallFailed."""

@@ -119,7 +119,7 @@ class Budget:
 
         A model without a known price costs an unknown sum, which no budget can hold; `doctor` says so.
         """
-        needed = _most(question, on=self._now().date()) if self.limit is not None else None
+        needed = worst(question, on=self._now().date()) if self.limit is not None else None
         if needed is None:
             yield
             return
@@ -146,6 +146,11 @@ class Budget:
             f"or when {VARIABLE} is raised"
         )
 
+    def room(self, session: Session) -> Decimal:
+        """What today's budget still has for calls that nothing is set aside for; 0 where there is no budget."""
+        now = standing(session, limit=self.limit, now=self._now(), zone=self._zone)
+        return (now.limit or Decimal(0)) - now.spent_usd - now.reserved_usd
+
     def release(self, reservation: int) -> None:
         """It is spent, and on record, or it will not be. Those that nobody released in time go with it."""
         over = (Reservation.id == reservation) | (Reservation.until < func.now())
@@ -164,6 +169,7 @@ def _stop(session: Session, day: Day, needed: Decimal) -> None:
     session.execute(statement.on_conflict_do_update(index_elements=["day"], set_={"needed_usd": least}))
 
 
-def _most(question: Question, *, on: date) -> Decimal | None:
+def worst(question: Question, *, on: date, batch: bool = False) -> Decimal | None:
+    """What the call may cost at the most; None where its model has no known price."""
     prompt = (*question.system, *(turn.text for turn in question.turns), str(question.schema))
-    return most(question.model, prompt=sum(map(token_estimate, prompt)), output=question.max_tokens, on=on)
+    return most(question.model, prompt=sum(map(token_estimate, prompt)), output=question.max_tokens, on=on, batch=batch)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.commands.batches import batch_app
 from app.commands.connections import connection_app
 from app.commands.context import context_app
 from app.commands.doctor import doctor
@@ -54,6 +55,7 @@ root.command()(doctor)
 root.add_typer(context_app, name="context")
 root.add_typer(connection_app, name="connection")
 root.add_typer(user_app, name="user")
+root.add_typer(batch_app, name="batch")
 root.add_typer(db_app, name="db")
 db_app.command()(upgrade)
 

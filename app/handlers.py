@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import calling, mail, patterns, replaying, reports, retention, reviewing
+from app import batch_results, batch_rounds, calling, mail, patterns, replaying, reports, retention, reviewing
 from app.intake import reading
 from app.jobs import Handler
 
@@ -33,4 +33,6 @@ HANDLERS: Mapping[str, Handler] = {
     "mail": Handler(mail.send_report),
     "propose": Handler(calling.draft, calling.give_up),
     "replay": Handler(replaying.replay, replaying.give_up),
+    "batch_submit": Handler(batch_rounds.submit),
+    "batch_collect": Handler(batch_results.collect),
 }

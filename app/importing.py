@@ -19,6 +19,7 @@ from app.errors import ConnectionRefused, FileUnreadable, ImportBusy
 from app.intake.connections import NAME
 from app.intake.recording import Arrival, record_all
 from app.intake.rows import Place, Row, kind_of, read_rows
+from app.queue import enqueue
 from app.tables import Connection, Import
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ SAMPLE_SOURCE = "sample"
 
 @dataclass(frozen=True)
 class Order:
-    """What to import. `source` is the name of a connection; one is made for files if there is none."""
+    """What to import. `source` is the name of a connection; one is made for files if there is none.
+
+    `batch`: what has to be judged is judged by batch, at half the price and within a day.
+    """
 
     path: Path
     source: str = ""
     live: bool = False
     sample: bool = False
+    batch: bool = False
 
 
 class Problem(NamedTuple):
@@ -89,7 +94,7 @@ def import_file(engine: Engine, order: Order, *, now: Callable[[], datetime]) ->
             for batch in _batches(rows, start=state.position):
                 state = _commit(engine, order, state=state, batch=batch, received_at=now())
                 yield _progress(state, size=size, problems=_problems(batch))
-            yield _progress(_finish(engine, state=state, size=size), size=size)
+            yield _progress(_finish(engine, order, state=state, size=size), size=size)
     except OSError as error:
         raise FileUnreadable(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -155,7 +160,7 @@ def _problems(batch: Sequence[Row]) -> tuple[Problem, ...]:
 
 def _commit(engine: Engine, order: Order, *, state: _State, batch: Sequence[Row], received_at: datetime) -> _State:
     tickets = [row.content for row in batch if isinstance(row.content, Ticket)]
-    arrival = Arrival(received_at=received_at, sample=order.sample, live=order.live)
+    arrival = Arrival(received_at=received_at, sample=order.sample, live=order.live, batch=order.batch)
     with transaction(engine) as session:
         connection = session.get_one(Connection, state.connection_id)
         recorded = record_all(session, connection=connection, tickets=tickets, arrival=arrival)
@@ -169,8 +174,10 @@ def _commit(engine: Engine, order: Order, *, state: _State, batch: Sequence[Row]
         return _move(session, state=state, position=end.position, lines=end.line, **counts)
 
 
-def _finish(engine: Engine, *, state: _State, size: int) -> _State:
+def _finish(engine: Engine, order: Order, *, state: _State, size: int) -> _State:
     with transaction(engine) as session:
+        if order.batch:
+            enqueue(session, "batch_submit", once="batch_submit")
         return _move(session, state=state, position=size, finished=True)
 
 

@@ -25,9 +25,9 @@ QUARTER = timedelta(minutes=15)  # every time zone's day begins with one
 _NOW = func.date_bin(QUARTER, func.clock_timestamp(), text("timestamptz 'epoch'"))
 
 
-def book(session: Session, *, agent: str, cost_usd: Decimal | None) -> None:
-    """A paid reply counts. The last statement of a transaction: others wait for its row."""
-    _add(session, agent, calls=1, cost_usd=cost_usd or Decimal(0))
+def book(session: Session, *, agent: str, cost_usd: Decimal | None, calls: int = 1) -> None:
+    """Paid replies count. The last statement of a transaction: others wait for its row."""
+    _add(session, agent, calls=calls, cost_usd=cost_usd or Decimal(0))
 
 
 def book_reuse(session: Session, *, agent: str, saved_usd: Decimal | None) -> None:

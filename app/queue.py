@@ -18,6 +18,7 @@ SCHEMA = "procrastinate"  # out of the way of our own tables
 
 TaskName = Literal[
     "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay",
+    "batch_submit", "batch_collect",
     "report", "report_again", "mail",
 ]  # fmt: skip
 
@@ -49,6 +50,8 @@ TASKS: Mapping[TaskName, Task] = {
     "report_again": Task(frozenset({"monday", "after", "user_id"}), "model", priority=2),
     "mail": Task(frozenset({"report_id"}), "short"),
     "replay": Task(frozenset({"replay_id"}), "model"),
+    "batch_submit": Task(frozenset(), "model", priority=2),  # before the thousand reviews that its tickets are not
+    "batch_collect": Task(frozenset(), "model", priority=2),
 }
 
 # Not procrastinate's own `defer`: where a job waits already it raises from a unique violation, which would end the

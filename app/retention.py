@@ -5,7 +5,8 @@
 3. Revisions lose the ticket's text after 400 days, and with it go the quotes taken from it. The newest revision of a
    ticket that is still open or waits for its review is kept whole.
 4. The clock's keys go after 30 days, jobs that have ended after 7.
-5. A browser's sign-in goes when it is over, a link 30 days after it was used or became too old, a wrong password after
+5. The requests of a batch go 30 days after it was made; the batch and its money stay.
+6. A browser's sign-in goes when it is over, a link 30 days after it was used or became too old, a wrong password after
    one.
 """
 
@@ -15,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import cast, delete, func, or_, select, update
+from sqlalchemy import cast, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app import queue, sign_ins
@@ -23,6 +24,8 @@ from app.clock import now
 from app.db import transaction
 from app.documents import REMOVED_SUBJECT
 from app.tables import (
+    Batch,
+    BatchRequest,
     Delivery,
     Escalation,
     FailedSignIn,
@@ -55,6 +58,7 @@ TICKS = timedelta(days=30)
 JOBS = timedelta(days=7)
 LINKS = timedelta(days=30)
 FAILURES = timedelta(days=1)
+REQUESTS = timedelta(days=30)
 BATCH = 500  # rows a transaction, so that nobody waits long for a lock
 
 # What is left of a ticket: enough to be read as one, and nothing that a person wrote.
@@ -71,6 +75,7 @@ class Removed(NamedTuple):
     sign_ins: int
     links: int
     failures: int
+    requests: int
 
 
 def run(deps: Deps) -> None:
@@ -90,6 +95,7 @@ def remove(engine: Engine, *, moment: datetime, deliveries: timedelta) -> Remove
         _batches(engine, lambda session: _delete_sign_ins(session, moment=moment)),
         _batches(engine, lambda session: _delete_links(session, before=moment - LINKS)),
         _batches(engine, lambda session: _delete_failures(session, before=moment - FAILURES)),
+        _batches(engine, lambda session: _delete_requests(session, before=moment - REQUESTS)),
     )
 
 
@@ -133,6 +139,13 @@ def _delete_links(session: Session, *, before: datetime) -> int:
 def _delete_failures(session: Session, *, before: datetime) -> int:
     old = select(FailedSignIn.id).where(FailedSignIn.at < before).limit(BATCH)
     return _count(session, delete(FailedSignIn).where(FailedSignIn.id.in_(old)).returning(FailedSignIn.id))
+
+
+def _delete_requests(session: Session, *, before: datetime) -> int:
+    over = select(Batch.id).where(Batch.created_at < before, Batch.state.in_(("ended", "lost")))
+    row = tuple_(BatchRequest.batch_id, BatchRequest.reply_key)
+    old = select(BatchRequest.batch_id, BatchRequest.reply_key).where(BatchRequest.batch_id.in_(over)).limit(BATCH)
+    return _count(session, delete(BatchRequest).where(row.in_(old)).returning(BatchRequest.reply_key))
 
 
 def _count(session: Session, statement: Any) -> int:  # noqa: ANN401  SQLAlchemy's types for returning() differ

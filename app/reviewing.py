@@ -69,13 +69,7 @@ def _review(deps: Deps, revision_id: int, ready: Ready | None) -> None:
     if case is None:
         return None
     try:
-        judgement = judge(
-            case.revision,
-            case.context,
-            supplied=case.supplied,
-            panel=_panel(deps, case, ready) if ready else None,
-            triage=case.triage,
-        )
+        judgement = judged(case, _panel(deps, case, ready) if ready else None)
     except CallFailed as failure:
         return _call_failed(deps, revision_id, failure, ready)
     with transaction(deps.engine) as session:
@@ -111,7 +105,7 @@ def _triage_intake(deps: Deps, revision_id: int, ready: Ready) -> None:
     if case is None:
         return None
     try:
-        answer, observations = _triage(case, _panel(deps, case, ready))
+        answer, observations = triaged(case, _panel(deps, case, ready))
     except CallFailed as failure:
         return _call_failed(deps, revision_id, failure, ready)
     with transaction(deps.engine) as session:
@@ -119,7 +113,12 @@ def _triage_intake(deps: Deps, revision_id: int, ready: Ready) -> None:
     return None
 
 
-def _triage(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observation, ...]]:
+def judged(case: Case, panel: Panel | None) -> Judgement:
+    """A finished ticket's judgement. Raises what the panel's `ask` raises."""
+    return judge(case.revision, case.context, supplied=case.supplied, panel=panel, triage=case.triage)
+
+
+def triaged(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observation, ...]]:
     """The answer for this intake, asked for only where an earlier revision has none."""
     if case.triage is not None:
         return case.triage, ()
@@ -129,7 +128,8 @@ def _triage(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observatio
 def resume(deps: Deps) -> None:
     """Tickets that wait have a job again, if the model can answer now and be paid; also what a lost job left behind.
 
-    And what was judged while no model was configured, once there is one. A ticket that has a job keeps that one.
+    And what was judged while no model was configured, once there is one. A ticket that has a job keeps that one, and
+    one that waits for a batch goes on waiting.
     """
     ready = deps.models.ready()
     if ready is None and deps.models.choice().judged_by_model:
@@ -137,10 +137,13 @@ def resume(deps: Deps) -> None:
     ticket = tables.Ticket
     due = [ticket.review_state.in_(_UNFINISHED), *([ticket.id.in_(_JUDGED_WITHOUT_MODEL)] if ready else [])]
     idle = ~has_job(func.concat("ticket:", ticket.id))
+    batched = (
+        select(tables.BatchTicket.revision_id).where(tables.BatchTicket.revision_id == ticket.revision_id).exists()
+    )
     with transaction(deps.engine) as session:
         if ready and deps.models.budget.stopped(session):
             return
-        found = select(ticket).where(or_(*due), ticket.revision_id.is_not(None), idle)
+        found = select(ticket).where(or_(*due), ticket.revision_id.is_not(None), idle, ~batched)
         for waiting in session.scalars(found.order_by(ticket.id).limit(MOST_RESUMED)):
             enqueue_for(session, waiting)
 
@@ -172,30 +175,39 @@ def give_up(deps: Deps, reason: str, *, revision_id: int) -> None:
 
 
 def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None:
-    """The case, and the ticket marked as running; None where there is nothing to do any more."""
+    """The case, and the ticket marked as running; None where there is nothing to do any more, or a batch does it."""
     with transaction(deps.engine) as session:
-        row = session.get(tables.Revision, revision_id)
-        if row is None:
-            raise NotFound(f"there is no revision {revision_id}")
-        ticket = session.get_one(tables.Ticket, row.ticket_id)
-        context = in_force(session)
-        if ticket.revision_id != revision_id:
-            log.info("review.superseded", revision_id=revision_id)
+        if session.get(tables.BatchTicket, revision_id) is not None:
             return None
-        if _is_judged(session, revision_id, context, ready):
-            show(session, ticket.id, revision_id)
-            return None
-        _state(session, revision_id, "running", "")
-        connection = session.get_one(tables.Connection, ticket.connection_id)
-        return Case(
-            revision_id=revision_id,
-            ticket_id=ticket.id,
-            revision=documents.revision(row.document),
-            live=row.live,
-            supplied=frozenset(connection.supplied if connection.declared is None else connection.declared),
-            context=context,
-            triage=_known_triage(session, row, context, ready),
-        )
+        case = read_case(session, revision_id, ready)
+        if case is not None:
+            _state(session, revision_id, "running", "")
+        return case
+
+
+def read_case(session: Session, revision_id: int, ready: Ready | None) -> Case | None:
+    """What there is to judge; None where the revision is superseded, or has its verdict, which then shows."""
+    row = session.get(tables.Revision, revision_id)
+    if row is None:
+        raise NotFound(f"there is no revision {revision_id}")
+    ticket = session.get_one(tables.Ticket, row.ticket_id)
+    context = in_force(session)
+    if ticket.revision_id != revision_id:
+        log.info("review.superseded", revision_id=revision_id)
+        return None
+    if _is_judged(session, revision_id, context, ready):
+        show(session, ticket.id, revision_id)
+        return None
+    connection = session.get_one(tables.Connection, ticket.connection_id)
+    return Case(
+        revision_id=revision_id,
+        ticket_id=ticket.id,
+        revision=documents.revision(row.document),
+        live=row.live,
+        supplied=frozenset(connection.supplied if connection.declared is None else connection.declared),
+        context=context,
+        triage=_known_triage(session, row, context, ready),
+    )
 
 
 def _is_judged(session: Session, revision_id: int, context: Context, ready: Ready | None) -> bool:
@@ -228,6 +240,17 @@ def _panel_name(ready: Ready | None) -> str:
     return ready.model if ready else NO_MODEL
 
 
+def store_for(deps: Deps, case: Case, ready: Ready) -> RunStore:
+    """Where replies about this case are kept and found."""
+    return RunStore(
+        deps.engine,
+        revision_id=case.revision_id,
+        context_version=case.context.version,
+        today=lambda: now().date(),
+        demonstration=ready.demonstration,
+    )
+
+
 def _judges(judgement: Judgement, ready: Ready | None) -> str:
     """All who judged, as verdicts pin it."""
     return AND.join(filter(None, (_panel_name(ready), judgement.strong)))
@@ -253,13 +276,7 @@ def _strong(deps: Deps, case: Case, *, worker: Ready) -> Strong | None:
 
 
 def _asking(deps: Deps, case: Case, ready: Ready, *, role: Role = "worker") -> Ask:
-    store = RunStore(
-        deps.engine,
-        revision_id=case.revision_id,
-        context_version=case.context.version,
-        today=lambda: now().date(),
-        demonstration=ready.demonstration,
-    )
+    store = store_for(deps, case, ready)
 
     def ask(question: Question) -> Reply:
         try:

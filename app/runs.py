@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 from sqlalchemy import Engine, select
@@ -20,7 +20,7 @@ from app.errors import DatabaseUnavailable
 from app.tables import Release, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import date
 
     from sqlalchemy import ColumnElement
@@ -45,7 +45,7 @@ KEEP_AGAIN = (
 class RunStore:
     """Keeps each reply in a transaction of its own, before anything may fail on it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what every run pins
         self,
         engine: Engine,
         *,
@@ -53,17 +53,24 @@ class RunStore:
         context_version: str,
         today: Callable[[], date],
         demonstration: bool,
+        batch_id: int | None = None,
     ) -> None:
         self._engine = engine
-        self._pinned = {"revision_id": revision_id, "context_version": context_version}
+        self._pinned = {"revision_id": revision_id, "context_version": context_version, "batch_id": batch_id}
         self._today = today
         self._demonstration = demonstration
 
-    def find(self, question: Question) -> Reply | None:
-        """What is found need not be paid again: it is counted as saved."""
+    def look(self, question: Question) -> Reply | None:
+        """What there is, by somebody who would not pay for it now."""
         with transaction(self._engine) as session:
             run = _found(session, question.key)
-            if run is not None:
+            return None if run is None else _reply(run)
+
+    def find(self, question: Question) -> Reply | None:
+        """What is found need not be paid again: it is counted as saved. Not what a batch was sent for."""
+        with transaction(self._engine) as session:
+            run = _found(session, question.key)
+            if run is not None and run.batch_id is None:
                 ledger.book_reuse(session, agent=question.agent, saved_usd=run.cost_usd)
             return None if run is None else _reply(run)
 
@@ -78,25 +85,12 @@ class RunStore:
         return self._keep(question, reply)
 
     def _keep(self, question: Question, reply: Reply) -> Reply:
-        row = {
-            **self._asked(question),
-            **_answered(reply),
-            "replied": True,
-            "cost_usd": self._cost(question.model, reply),
-        }
+        paid = self._cost(question.model, reply)
         with transaction(self._engine) as session:
-            statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
-            if session.scalar(statement) is not None:
-                ledger.book(session, agent=question.agent, cost_usd=row["cost_usd"])
-                return reply
-            # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
-            # our own, and only the word that it had been recorded was lost.
-            run = _found(session, question.key)
-            first = None if run is None else _reply(run)
-            if first != reply:
-                session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
-                ledger.book(session, agent=question.agent, cost_usd=row["cost_usd"])
-            return first or reply
+            kept = record(session, self._asked(question), reply, cost_usd=paid)
+            if kept.paid:
+                ledger.book(session, agent=question.agent, cost_usd=paid)
+            return kept.reply
 
     def failed(self, question: Question, failure: CallFailed) -> None:
         row = {**self._asked(question), "replied": False, "outcome": failure.code, "cost_usd": None}
@@ -122,6 +116,29 @@ class RunStore:
 def for_its_own_sake() -> ColumnElement[bool]:
     """The run was made to judge; those that try a proposal out say nothing of what judging costs or how it goes."""
     return Run.purpose.not_like("replay%")
+
+
+class Kept(NamedTuple):
+    """The reply that counts for its question; `paid`: a row was written for the one that came."""
+
+    reply: Reply
+    paid: bool
+
+
+def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost_usd: Decimal | None) -> Kept:
+    """A paid reply's row. `asked` are the columns that say what was asked; the caller books what it cost."""
+    row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost_usd}
+    statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
+    if session.scalar(statement) is not None:
+        return Kept(reply, paid=True)
+    # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
+    # our own, and only the word that it had been recorded was lost.
+    run = _found(session, row["reply_key"])
+    first = None if run is None else _reply(run)
+    if first == reply:
+        return Kept(reply, paid=False)
+    session.execute(insert(Run).values(**{**row, "replied": False, "reply": None, "outcome": DUPLICATE}))
+    return Kept(first or reply, paid=True)
 
 
 def record_probe(session: Session, *, model: str, reply: Reply) -> None:

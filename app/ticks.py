@@ -65,6 +65,7 @@ RHYTHMS = (
     Rhythm("resume", _minute),
     Rhythm("retention", _day),
     Rhythm("patterns", _hour),
+    Rhythm("batch_collect", _minute),
     Rhythm("report", lambda local: key_of(_reported(local)), lambda local: {"monday": _reported(local).toordinal()}),
 )
 

@@ -39,6 +39,10 @@ class DoubleProcess:
         """From now on these go wrong, and nothing else."""
         self._order("faults", {"rules": rules})
 
+    def batching(self, **plan: float) -> None:
+        """How batches go from now on: see BatchPlan."""
+        self._order("settings", {"batching": plan})
+
     def _order(self, what: str, body: Mapping[str, object]) -> None:
         data = json.dumps(body).encode()
         request = urllib.request.Request(f"{self.base_url}/double/{what}", data=data, method="POST")  # noqa: S310

@@ -49,10 +49,13 @@ def test_now_is_in_utc() -> None:
 
 def test_each_period_makes_one_job(engine: Engine) -> None:
     moment = datetime(2026, 11, 23, 10, 5, 30, tzinfo=UTC)
-    periods = ["resume:2026-11-23T10:05", "retention:2026-11-23", "patterns:2026-11-23T10", "report:2026-W47"]
+    periods = [
+        "resume:2026-11-23T10:05", "retention:2026-11-23", "patterns:2026-11-23T10", "batch_collect:2026-11-23T10:05",
+        "report:2026-W47",
+    ]  # fmt: skip
     assert ticks.tick(engine, moment=moment, zone=BERLIN) == periods
     assert ticks.tick(engine, moment=moment + timedelta(seconds=20), zone=BERLIN) == []
-    assert waiting(engine) == ["patterns", "report", "resume", "retention"]
+    assert waiting(engine) == ["batch_collect", "patterns", "report", "resume", "retention"]
 
 
 def test_what_a_period_s_job_is_called_with_is_part_of_what_it_is(
@@ -78,8 +81,10 @@ def test_patterns_are_looked_for_once_an_hour_also_where_an_hour_comes_twice(eng
 def test_a_job_that_still_waits_is_not_joined_by_the_next_of_its_kind(engine: Engine) -> None:
     moment = datetime(2026, 11, 23, 10, 5, tzinfo=UTC)
     ticks.tick(engine, moment=moment, zone=BERLIN)
-    assert ticks.tick(engine, moment=moment + timedelta(minutes=1), zone=BERLIN) == ["resume:2026-11-23T10:06"]
-    assert waiting(engine) == ["patterns", "report", "resume", "retention"]
+    assert ticks.tick(engine, moment=moment + timedelta(minutes=1), zone=BERLIN) == [
+        "resume:2026-11-23T10:06", "batch_collect:2026-11-23T10:06",
+    ]  # fmt: skip
+    assert waiting(engine) == ["batch_collect", "patterns", "report", "resume", "retention"]
 
 
 @pytest.mark.parametrize(
@@ -130,12 +135,13 @@ def test_clocks_that_tick_at_the_same_moment_make_one_job(engine: Engine) -> Non
     for thread in threads:
         thread.join()
     assert sorted(new) == [
+        "batch_collect:2026-11-23T10:05",
         "patterns:2026-11-23T10",
         "report:2026-W47",
         "resume:2026-11-23T10:05",
         "retention:2026-11-23",
     ]
-    assert waiting(engine) == ["patterns", "report", "resume", "retention"]
+    assert waiting(engine) == ["batch_collect", "patterns", "report", "resume", "retention"]
 
 
 def test_two_clock_processes_do_no_harm_and_stop_when_asked(engine: Engine, database_url: str, tmp_path: Path) -> None:
@@ -155,4 +161,4 @@ def test_two_clock_processes_do_no_harm_and_stop_when_asked(engine: Engine, data
             assert process.wait(5) in {0, -signal.SIGTERM}  # asked before or after it listens
     minutes = [key for key in keys(engine) if key.startswith("resume")]
     assert len(minutes) <= 2  # a minute may have turned
-    assert waiting(engine) == ["patterns", "report", "resume", "retention"]
+    assert waiting(engine) == ["batch_collect", "patterns", "report", "resume", "retention"]

@@ -180,9 +180,9 @@ def test_more_than_a_batch_goes_in_one_call_and_a_second_finds_nothing(
     session.add(tables.Tick(key="young", at=ago(29)))
     session.commit()
     assert removed(engine) == Removed(
-        deliveries=5, replies=0, revisions=0, ticks=5, jobs=0, sign_ins=0, links=0, failures=0
+        deliveries=5, replies=0, revisions=0, ticks=5, jobs=0, sign_ins=0, links=0, failures=0, requests=0
     )
-    assert removed(engine) == Removed(0, 0, 0, 0, 0, 0, 0, 0)
+    assert removed(engine) == Removed(0, 0, 0, 0, 0, 0, 0, 0, 0)
     assert [tick.key for tick in session.query(tables.Tick)] == ["young"]
 
 

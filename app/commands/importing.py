@@ -21,6 +21,7 @@ def import_(
     *,
     source: Annotated[str, typer.Option(help="The connection that the tickets belong to.", show_default="FILE")] = "",
     live: Annotated[bool, typer.Option("--live", help="Closed long ago counts as work of today.")] = False,
+    batch: Annotated[bool, typer.Option("--batch", help="Half the price; verdicts come within a day.")] = False,
 ) -> None:
     """Import tickets from a file; they are reviewed by the running service.
 
@@ -33,7 +34,7 @@ def import_(
     from app.settings import load_settings
 
     with _stoppable(), database.opened(load_settings()) as engine, _shown(file.name) as show:
-        steps = import_file(engine, Order(file, source=source, live=live), now=clock.now)
+        steps = import_file(engine, Order(file, source=source, live=live, batch=batch), now=clock.now)
         first = last = next(steps)
         for last in steps:
             show(last)

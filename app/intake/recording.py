@@ -13,7 +13,7 @@ from agents.masking import revise
 from agents.ticket import filled_fields
 from app import documents, queue
 from app.judgements import current_verdict, standing_label
-from app.tables import Connection, Escalation, Revision, Ticket
+from app.tables import BatchTicket, Connection, Escalation, Revision, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HISTORY = timedelta(days=7)  # closed longer ago than this, an imported ticket says nothing about the agents of today
 CLOCK_AHEAD = timedelta(days=1)  # a source's clock is believed no further ahead than this, or nothing newer could come
+NEXT_BATCH = "waiting for the next batch to be sent"
 LONGEST_COLUMN = 500  # characters of what the queue page shows; the revision keeps all
 
 _GROW_SUPPLIED = text(
@@ -47,6 +48,7 @@ class Arrival:
     received_at: datetime
     sample: bool = False
     live: bool = True
+    batch: bool = False  # judged by batch, at half the price and within a day
 
 
 def record(
@@ -92,7 +94,9 @@ def _record(session: Session, connection_id: int, revision: tickets.Revision, ar
     if row.revision_id is None or (state_at, arrival.received_at) >= (row.state_at, row.state_received_at):
         moved = {"state_at": state_at, "state_received_at": arrival.received_at, **_shown(revision.ticket)}
         if row.revision_id != recorded.revision_id:
-            moved |= _newest(session, recorded=recorded, revision=revision, first=row.revision_id is None)
+            moved |= _newest(
+                session, recorded=recorded, revision=revision, first=row.revision_id is None, batch=arrival.batch
+            )
         session.execute(update(Ticket).where(Ticket.id == row.id).values(moved))
     return recorded
 
@@ -141,7 +145,9 @@ def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arr
     return Recorded(ticket_id, session.scalars(select(Revision.id).filter_by(**key)).one(), new=False)
 
 
-def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision, first: bool) -> dict[str, Any]:
+def _newest(
+    session: Session, *, recorded: Recorded, revision: tickets.Revision, first: bool, batch: bool
+) -> dict[str, Any]:
     """The columns that follow from this revision becoming the newest; what has to be done about it is enqueued.
 
     A ticket may return to a state that is judged already: its verdict and what a person decided about it stand again,
@@ -152,7 +158,10 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision,
     label = None if recorded.new else session.scalar(standing_label(revision_id))
     handed_over = not first and _has_escalation(session, recorded=recorded, intake_hash=revision.intake_hash)
     finished = revision.ticket.finished
-    if standing is None:
+    batched = standing is None and batch
+    if batched:
+        session.execute(insert(BatchTicket).values(revision_id=revision_id).on_conflict_do_nothing())
+    elif standing is None:
         task: queue.TaskName = "review" if finished else "triage"
         lock = f"ticket:{recorded.ticket_id}"  # states of one ticket are judged one after the other
         queue.enqueue(session, task, lock=lock, once=f"{task}:{revision_id}", revision_id=revision_id)
@@ -160,7 +169,7 @@ def _newest(session: Session, *, recorded: Recorded, revision: tickets.Revision,
     return {
         "revision_id": revision_id,
         "review_state": "done" if standing else waiting,
-        "review_note": "",
+        "review_note": NEXT_BATCH if batched else "",
         "verdict_id": standing and standing.id,
         "outcome": standing and standing.outcome,
         "score": standing and standing.score,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.tables.base import Base
+from app.tables.batches import Batch, BatchRequest, BatchTicket
 from app.tables.improving import Draft, Mail, Pattern, PatternEvent, Proposal, Replay, Report
 from app.tables.judging import ContextVersion, Escalation, Finding, Observation, Release, Run, Triage, Verdict
 from app.tables.machinery import Breaker, ModelState, Tick
@@ -21,8 +22,9 @@ from app.tables.people import (
 from app.tables.tickets import SEARCHED, Connection, Delivery, Import, Revision, Ticket
 
 __all__ = [
-    "SEARCHED", "AuditEvent", "Base", "BlindCheck", "Breaker", "BudgetStop", "Connection", "ContextVersion",
-    "Delivery", "Draft", "Escalation", "FailedSignIn", "Finding", "Import", "Invitation", "Label", "LabelFinding",
-    "Mail", "ModelState", "Observation", "Pattern", "PatternEvent", "Proposal", "Release", "Replay", "Report",
-    "Reservation", "Revision", "Run", "SignIn", "Spending", "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing",
+    "SEARCHED", "AuditEvent", "Base", "Batch", "BatchRequest", "BatchTicket", "BlindCheck", "Breaker", "BudgetStop",
+    "Connection", "ContextVersion", "Delivery", "Draft", "Escalation", "FailedSignIn", "Finding", "Import",
+    "Invitation", "Label", "LabelFinding", "Mail", "ModelState", "Observation", "Pattern", "PatternEvent", "Proposal",
+    "Release", "Replay", "Report", "Reservation", "Revision", "Run", "SignIn", "Spending", "Tick", "Ticket", "Triage",
+    "User", "Verdict", "Viewing",
 ]  # fmt: skip

@@ -9,5 +9,6 @@ As a process of its own: `python -m tests.double --port 0 --latency 0.3` prints 
 from tests.double.answers import Answer
 from tests.double.faults import Fault
 from tests.double.server import Double, running
+from tests.double.state import BatchPlan
 
-__all__ = ["Answer", "Double", "Fault", "running"]
+__all__ = ["Answer", "BatchPlan", "Double", "Fault", "running"]

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 MILLION = Decimal(1_000_000)
 GEO_FACTOR = Decimal("1.1")  # inference_geo "us"
+BATCH_FACTOR = Decimal("0.5")
 
 
-def cost_of(model: Model, use: CacheUse, *, output: int, geo: str | None = None) -> Decimal:
+def cost_of(model: Model, use: CacheUse, *, output: int, geo: str | None = None, batch: bool = False) -> Decimal:
     """US$ of one reply. A long prompt is judged by its whole length, cached or not."""
     book = model.prices
     prompt = use.input + use.write + use.read
@@ -34,7 +35,7 @@ def cost_of(model: Model, use: CacheUse, *, output: int, geo: str | None = None)
         + use.read * rates.read
         + output * rates.output
     )
-    return total / MILLION * (GEO_FACTOR if geo == "us" else 1)
+    return total / MILLION * (GEO_FACTOR if geo == "us" else 1) * (BATCH_FACTOR if batch else 1)
 
 
 @dataclass
@@ -59,13 +60,15 @@ class Call:
     output: int = 0
     cost: Decimal = Decimal(0)
     delivered: bool = True
+    batch: bool = False
 
     def to_json(self) -> Json:
         use = self.use or CacheUse(0)
         return {
             "index": self.index, "kind": self.kind, "model": self.model, "prefix": self.prefix,
             "start": self.start, "end": self.end, "status": self.status, "fault": self.fault,
-            "stop_reason": self.stop_reason, "delivered": self.delivered, "billed": self.use is not None,
+            "stop_reason": self.stop_reason, "delivered": self.delivered,
+            "batch": self.batch, "billed": self.use is not None,
             "input_tokens": use.input, "cache_write_5m_tokens": use.write_5m, "cache_write_1h_tokens": use.write_1h,
             "cache_read_tokens": use.read, "output_tokens": self.output, "cost_usd": str(self.cost),
         }  # fmt: skip
@@ -162,6 +165,12 @@ class Account:
         self.calls.append(call)
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        return call
+
+    def of_batch(self, *, now: float) -> Call:
+        """One request of a batch: nobody waits for it on a line of its own."""
+        call = Call(index=len(self.calls), start=now, end=now, batch=True)
+        self.calls.append(call)
         return call
 
     def close(self, call: Call, *, now: float) -> None:

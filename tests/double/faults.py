@@ -33,8 +33,8 @@ ERRORS: Mapping[str, tuple[int, str, str]] = {
 @dataclass(frozen=True)
 class Fault:
     """One rule. It fires on calls that fit all of `at` (numbers, from 0, in order of arrival), `match` (in what the
-    user turns say), `agent` (qc, triage, other), `every` (each nth call) and `share` (of the calls, drawn with `seed`),
-    and at most `times` times."""
+    user turns say), `agent` (qc, triage, other, batch), `every` (each nth call) and `share` (of the calls,
+    drawn with `seed`), and at most `times` times."""
 
     kind: Kind
     at: tuple[int, ...] | None = None
@@ -67,7 +67,7 @@ class Fault:
             and self.match in text
             and self.agent in {"", agent}
             and (index + 1) % self.every == 0
-            and _drawn(self.seed, index) < self.share
+            and drawn(self.seed, index) < self.share
         )
 
     @property
@@ -99,6 +99,6 @@ class FaultPlan:
         return None
 
 
-def _drawn(seed: int, index: int) -> float:
-    """A number in [0, 1) that depends on nothing but the seed and the call's number."""
+def drawn(seed: int, index: int | str) -> float:
+    """A number in [0, 1) that depends on nothing but the seed and the call's number or name."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:4]) / 2**32

@@ -110,7 +110,9 @@ def as_tool_use(spoken: Spoken, name: str, *, ids: Ids) -> tuple[Spoken, Json]:
     return (replace(spoken, stop_reason="tool_use") if whole else spoken), block
 
 
-def message(spoken: Spoken, body: Json, *, ids: Ids, use: CacheUse, call: Json | None = None) -> Json:
+def message(  # noqa: PLR0913  a message has these parts
+    spoken: Spoken, body: Json, *, ids: Ids, use: CacheUse, call: Json | None = None, tier: str = "standard"
+) -> Json:
     """The body of a 200. `call` is a tool_use block that stands in place of the text."""
     content: list[Json] = []
     if spoken.thinking is not None:
@@ -133,7 +135,7 @@ def message(spoken: Spoken, body: Json, *, ids: Ids, use: CacheUse, call: Json |
         "stop_details": refusal,
         "stop_reason": spoken.stop_reason,
         "stop_sequence": spoken.stop_sequence,
-        "usage": _usage(spoken, body, use),
+        "usage": {**_usage(spoken, body, use), "service_tier": tier},
     }
 
 
@@ -146,7 +148,6 @@ def _usage(spoken: Spoken, body: Json, use: CacheUse) -> Json:
         "output_tokens": spoken.output,
         "output_tokens_details": {"thinking_tokens": spoken.thinking or 0},
         "server_tool_use": None,
-        "service_tier": "standard",
         "inference_geo": body.get("inference_geo") or "global",
         "speed": "standard",
     }

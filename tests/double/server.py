@@ -12,7 +12,7 @@ from tests.double.faults import Fault, FaultPlan
 from tests.double.llamacpp import LlamaCpp
 from tests.double.messages import ApiError
 from tests.double.service import Service
-from tests.double.state import KEY, State, json_response, parse
+from tests.double.state import KEY, BatchPlan, State, json_response, parse
 from tests.double.validate import prepare
 from tests.double.wire import Connection, Request, Response
 
@@ -65,6 +65,19 @@ class Double:
     def advance(self, seconds: float) -> None:
         """The cache's clock goes on by this much."""
         self._on_loop(lambda: setattr(self._state, "advanced", self._state.advanced + seconds))
+
+    def batching(self, plan: BatchPlan) -> None:
+        """How batches go that are made from now on."""
+        self._on_loop(lambda: setattr(self._state, "batching", plan))
+
+    @property
+    def batch_ids(self) -> list[str]:
+        """Of the batches that were made, oldest first."""
+        return self._on_loop(lambda: list(self._state.batches))
+
+    def forget_batches(self) -> None:
+        """None of the batches was ever made."""
+        self._on_loop(self._state.batches.clear)
 
     def accept_keys(self, *keys: str) -> None:
         self._on_loop(lambda: setattr(self._state, "keys", frozenset(keys)))
@@ -127,14 +140,16 @@ class Double:
         return json_response(200, {"ok": True})
 
     def _set(self, wanted: Mapping[str, Any]) -> None:
-        """`latency` in seconds, `advance` the cache's clock, `keys` that are valid, `loading` for llamacpp."""
-        unknown = wanted.keys() - {"latency", "advance", "keys", "loading"}
+        """`latency` in seconds, `advance` the clock, valid `keys`, `loading` for llamacpp, how `batching` goes."""
+        unknown = wanted.keys() - {"latency", "advance", "keys", "loading", "batching"}
         if unknown:
             raise ValueError(f"unknown setting: {', '.join(sorted(unknown))}")
         self._state.latency = float(wanted.get("latency", self._state.latency))
         self._state.advanced += float(wanted.get("advance", 0.0))
         self._state.keys = frozenset(wanted.get("keys", self._state.keys))
         self._state.loading = bool(wanted.get("loading", self._state.loading))
+        if "batching" in wanted:
+            self._state.batching = BatchPlan(**wanted["batching"])
 
     def _on_loop(self, act: Callable[[], T]) -> T:
         """Runs it on the server's thread and waits, so that no call sees half of a change."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.double import messages as words
 from tests.double.account import Call, cost_of
+from tests.double.batches import ROUTE, Batches
 from tests.double.messages import ApiError, Ids, Spoken
 from tests.double.models import MODELS, Json, Model, describe
 from tests.double.prompt import Prompt, render
@@ -15,6 +16,9 @@ from tests.double.state import State, agent_of, asked_schema, json_response, par
 from tests.double.validate import check_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.double.cache import CacheUse
     from tests.double.faults import Fault
     from tests.double.wire import Request, Response
 
@@ -26,12 +30,16 @@ class Service:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._batches = Batches(state, self._of_batch)
 
     async def handle(self, request: Request) -> Response | None:
         if (request.method, request.path) == ("POST", "/v1/messages"):
             return await self._message(request)
         ids = Ids.numbered(-1)
         try:
+            if request.path == ROUTE or request.path.startswith(f"{ROUTE}/"):
+                self._let_in(request)
+                return await self._batches.handle(request, ids)
             return self._at_once(request, ids)
         except ApiError as error:
             return self._error(error, ids)
@@ -84,6 +92,25 @@ class Service:
         call.cost = cost_of(model, use, output=spoken.output, geo=body.get("inference_geo"))
         reply = words.message(spoken, body, ids=ids, use=use, call=tool_use)
         return self._state.send(request, call, fault, json_response(200, reply, self._headers(ids)))
+
+    def _of_batch(self, body: Json, look_up: Callable[[Prompt, Model], CacheUse]) -> Json:
+        """The message for one request of a batch, booked; what it wrote into the cache is there for the next."""
+        check_shape(body, "messages")
+        model = check_model(body)
+        prompt = render(body)
+        check_message(body, model, prompt)
+        if body["max_tokens"] == 0:
+            raise words.invalid("max_tokens: 0 (cache pre-warming) is not supported in a batch")
+        call = self._state.account.of_batch(now=time.monotonic())
+        ids = Ids.numbered(call.index)
+        self._state.bodies.append(body)
+        fault = self._pick_fault(call, body, prompt)
+        use = look_up(prompt, model)
+        self._state.cache.write(prompt, model, now=self._state.now)
+        spoken, tool_use = self._spoken(body, model, fault, prompt=prompt, ids=ids)
+        call.use, call.output, call.stop_reason, call.status = use, spoken.output, spoken.stop_reason, 200
+        call.cost = cost_of(model, use, output=spoken.output, geo=body.get("inference_geo"), batch=True)
+        return words.message(spoken, body, ids=ids, use=use, call=tool_use, tier="batch")
 
     def _pick_fault(self, call: Call, body: Json, prompt: Prompt) -> Fault | None:
         call.model, call.schema, call.prefix = body["model"], prompt.schema_digest, prompt.stable_digest

@@ -21,10 +21,22 @@ from tests.double.wire import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.double.batches import Batch
     from tests.double.models import Json
 
 KEPT_BODIES = 500
 KEY = "double-key"  # what a client sends unless a test says otherwise
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How batches go: seconds until they end, and of their requests the shares that find the cache warm or get none."""
+
+    seconds: float = 0.0
+    hits: float = 1.0
+    errored: float = 0.0
+    expired: float = 0.0
+    seed: int = 0
 
 
 @dataclass
@@ -42,6 +54,9 @@ class State:
     slots: list[bytes] = field(default_factory=list)  # llamacpp: the prompts that it last held
     plan: FaultPlan = field(default_factory=FaultPlan)
     bodies: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_BODIES))
+    batching: BatchPlan = field(default_factory=BatchPlan)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    batch_calls: int = 0
 
     @property
     def now(self) -> float:
@@ -50,10 +65,17 @@ class State:
     def reset(self) -> None:
         """Nothing has happened yet: no calls, no cache, no faults, and the clock is where it was at the start."""
         self.account, self.cache, self.plan = Account(), PromptCache(), FaultPlan()
+        self.batching, self.batch_calls = BatchPlan(), 0
+        self.batches.clear()
         self.bodies.clear()
         self.slots.clear()
         self.advanced = 0.0
         self.loading = False
+
+    def pick_for_batches(self) -> Fault | None:
+        """What goes wrong with this call to the batch endpoints."""
+        self.batch_calls += 1
+        return self.plan.pick(self.batch_calls - 1, "", "batch")
 
     def knows_key(self, header: str) -> bool:
         scheme, _, key = header.partition(" ")

@@ -12,6 +12,7 @@ import httptools
 from typing_extensions import override
 
 BODY_LIMIT = 32 * 1024 * 1024  # the vendor's limit for one request of the Messages API
+BATCH_LIMIT = 256 * 1024 * 1024  # and for a whole batch
 
 REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Overloaded"}
 
@@ -26,6 +27,7 @@ class Request:
     body: bytes
     too_large: bool
     gone: asyncio.Event  # set when the client has closed the connection
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,23 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
-        if self._size <= BODY_LIMIT:
+        if self._size <= self._limit():
             self._chunks.append(body)
 
+    def _limit(self) -> int:
+        return BATCH_LIMIT if self._path.startswith(b"/v1/messages/batches") else BODY_LIMIT
+
     def on_message_complete(self) -> None:
-        too_large = self._size > BODY_LIMIT
+        too_large = self._size > self._limit()
+        path, _, query = self._path.decode("latin-1").partition("?")
         request = Request(
             method=self._parser.get_method().decode("ascii"),
-            path=self._path.decode("latin-1").partition("?")[0],
+            path=path,
             headers=self._headers,
             body=b"" if too_large else b"".join(self._chunks),
             too_large=too_large,
             gone=self._gone,
+            query=query,
         )
         keep_alive = self._parser.should_keep_alive()
         self._start()

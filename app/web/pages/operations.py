@@ -6,17 +6,20 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Path
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from agents.judge import ENGINE_VERSION
+from app import batch_results, batches
 from app.intake.reading import replay
+from app.queries import batches as batch_queries
 from app.queries import contexts
 from app.queries import operations as queries
+from app.queries.banner import model_states
 from app.queries.reports import mail_problems
 from app.queries.tickets import MOST_COUNTED
 from app.web.guard import guard
-from app.web.view import BEYOND, Viewed, ViewedByLead
+from app.web.view import BEYOND, View, Viewed, ViewedByLead
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,6 +41,9 @@ def operations(view: Viewed, replayed: int | None = None) -> HTMLResponse:
         database=queries.versions(session),
         ticks=queries.ticks(session),
         mail_problems=mail_problems(session, now=view.now),
+        batches=batch_queries.listed(session),
+        batched=batch_queries.waiting_tickets(session),
+        batching_off=_why_not_batched(view),
         context=contexts.in_force(session),
         engine_version=ENGINE_VERSION,
         product_version=version("ticketqc"),
@@ -53,6 +59,19 @@ def replay_parked(
     """One parked delivery is read again, or all; the redirect keeps a reload from doing it twice."""
     number = replay(view.session, actor=view.actor, delivery_ids=None if delivery is None else [delivery])
     return RedirectResponse(f"/operations?replayed={number}", 303)
+
+
+@router.post("/operations/batches/{batch_id}/cancel")
+def cancel_batch(view: ViewedByLead, batch_id: Annotated[int, Path(ge=1, lt=BEYOND)]) -> RedirectResponse:
+    """The worker tells the vendor."""
+    batch_results.cancel(view.session, batch_id, actor=view.actor)
+    return RedirectResponse("/operations#batches-title", 303)
+
+
+def _why_not_batched(view: View) -> str:
+    """Why batches are not used although they could be; empty where they are, or no model is known."""
+    worker = model_states(view.session).get("worker")
+    return batches.live_instead(view.session, model=worker.model, moment=view.now) if worker else ""
 
 
 def _midnight(now: datetime, timezone: str) -> datetime:

@@ -1,0 +1,149 @@
+"""Message Batches: many questions handed over at once, answered within a day at half the price.
+
+Reached through the gateway, which lends its client. Like a question, each call here is one attempt. A batch that the
+server took although its answer never reached us is found again by `recent`: the API knows no key of ours but the
+custom ids, which only results carry.
+Source: the Message Batches API, version 2026-10-21, and the installed SDK.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from agents.prompt import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from agents.question import Question, Reply
+
+MOST_REQUESTS = 100_000
+MOST_BYTES = 256_000_000
+SUBMIT_SECONDS = 300.0  # for the upload of a whole batch
+PAGE = 100  # batches in a listing
+LONGEST_PROBLEM = 200  # characters of a server's words about one request
+# Errors of a single request that asking again will not mend.
+_AT_FAULT = frozenset({"invalid_request_error", "request_too_large", "not_found_error"})
+
+Kind = Literal["succeeded", "errored", "canceled", "expired"]
+
+
+class Counts(NamedTuple):
+    """Requests by what became of them; all are `processing` until the whole batch has ended."""
+
+    processing: int
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """What the server says of one batch."""
+
+    id: str
+    ended: bool
+    created_at: datetime
+    expires_at: datetime
+    counts: Counts
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of one request. `final`: the request itself was at fault, so asking it again will not help."""
+
+    custom_id: str
+    kind: Kind
+    reply: Reply | None = None
+    problem: str = ""
+    final: bool = False
+
+
+class MessageBatches:
+    """`api` is the SDK's resource; the rest is how the gateway writes, reads and fails."""
+
+    def __init__(
+        self,
+        api: Any,  # noqa: ANN401  only the gateway may name the SDK's types
+        *,
+        request_of: Callable[[Question], dict[str, Any]],
+        reply_of: Callable[[Any], Reply | None],
+        translated: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._api = api
+        self._request_of = request_of
+        self._reply_of = reply_of
+        self._translated = translated
+
+    def size(self, question: Question) -> int:
+        """Bytes that this question adds to a batch, at the most."""
+        return len(json.dumps(_entry(question.key, self._request_of(question))))
+
+    def submit(self, questions: Sequence[Question]) -> BatchState:
+        """Handed over under their reply keys, which have to differ. Without an answer the server may have it or not."""
+        entries = [_entry(question.key, self._request_of(question)) for question in questions]
+        with self._translated():
+            return _state(self._api.create(requests=entries, timeout=SUBMIT_SECONDS))
+
+    def look(self, batch_id: str) -> BatchState:
+        with self._translated():
+            return _state(self._api.retrieve(batch_id))
+
+    def cancel(self, batch_id: str) -> BatchState:
+        """What is answered by now stays; the rest ends as `canceled`."""
+        with self._translated():
+            return _state(self._api.cancel(batch_id))
+
+    def recent(self, *, since: datetime) -> list[BatchState]:
+        """Every batch of this key's workspace that was made since then, newest first."""
+        with self._translated():
+            listed = (_state(batch) for batch in self._api.list(limit=PAGE))
+            return list(takewhile(lambda batch: batch.created_at >= since, listed))
+
+    def results(self, batch_id: str) -> Iterator[BatchResult]:
+        """One for each request of an ended batch, in any order."""
+        with self._translated():
+            lines = self._api.results(batch_id)
+            try:
+                for line in lines:
+                    yield self._result(line)
+            finally:
+                lines.close()
+
+    def _result(self, line: Any) -> BatchResult:  # noqa: ANN401  see above
+        kind: Kind = line.result.type
+        if kind == "errored":
+            error = line.result.error.error
+            problem = visible(f"{error.type}: {error.message}")[:LONGEST_PROBLEM]
+            return BatchResult(line.custom_id, kind, problem=problem, final=error.type in _AT_FAULT)
+        if kind != "succeeded":
+            return BatchResult(line.custom_id, kind)
+        reply = self._reply_of(line.result.message)
+        if reply is None:
+            return BatchResult(line.custom_id, "errored", problem="the server's answer is no message of this API")
+        return BatchResult(line.custom_id, kind, reply)
+
+
+def _entry(custom_id: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {"custom_id": custom_id, "params": params}
+
+
+def _state(batch: Any) -> BatchState:  # noqa: ANN401  see above
+    counts = batch.request_counts
+    return BatchState(
+        id=batch.id,
+        ended=batch.processing_status == "ended",
+        created_at=batch.created_at,
+        expires_at=batch.expires_at,
+        counts=Counts(counts.processing, counts.succeeded, counts.errored, counts.canceled, counts.expired),
+    )
