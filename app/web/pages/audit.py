@@ -90,7 +90,7 @@ def _asked(
 
 def _compared(view: ViewedByLead, row: CheckRow) -> HTMLResponse:
     """What the lead and the machine said. From here on the lead has seen the machine's word."""
-    labels.see(view.session, user_id=view.user.id, revision_id=row.revision_id)
+    labels.see(view.session, user_id=view.user.id, revision_ids=[row.revision_id])
     context = releases.load(view.session, decided.context_of(view.session, row.verdict_id))
     label = next(one for one in decided.history(view.session, row.ticket_id) if one.id == row.label_id)
     return view.page(

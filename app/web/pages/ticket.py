@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path
 from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from the signature
 
 from agents.checks import run_checks
-from app import labels, releases
+from app import releases
 from app.errors import NotFound
 from app.queries import contexts
 from app.queries import labels as decided
@@ -48,10 +48,7 @@ def page(
     typed: Mapping[str, str] | None = None,
     problem: Problem | None = None,
 ) -> HTMLResponse:
-    """The page of one state; `typed` and `problem` are a decision's that could not be taken.
-
-    Who may decide has seen the machine's word from here on.
-    """
+    """The page of one state, and what was said of the others; `typed` and `problem`: a decision that was not taken."""
     session = view.session
     row = queries.ticket(session, ticket_id)
     history = queries.revisions(session, row.id)
@@ -60,8 +57,7 @@ def page(
     verdict = queries.verdict(session, chosen.id, current=row.verdict_id)
     context = _context(session, verdict)
     runs = queries.runs(session, row.id)
-    if verdict is not None and view.user.is_lead:
-        labels.see(session, user_id=view.user.id, revision_id=chosen.id)
+    view.shows_verdicts(one.id for one in history if one.outcome)
     newest = chosen.id == row.revision_id
     return view.page(
         "parts/ticket.html" if view.in_place else "ticket.html",
