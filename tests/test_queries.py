@@ -370,8 +370,9 @@ def test_totals_tell_money_from_what_has_no_price(session: Session) -> None:
     make_run(session, revision=revision, cost_usd=Decimal("0.0004"))
     make_run(session, revision=revision, cost_usd=None)
     make_run(session, revision=revision, cost_usd=None, replied=False, outcome="timeout")
+    make_run(session, revision=revision, cost_usd=Decimal("0.0001"), replied=False, reply=None, outcome="duplicate")
     totals = one.totals(one.runs(session, ticket.id))
-    assert (totals.cost_usd, totals.unpriced, totals.unanswered) == (Decimal("0.0004"), 1, 1)
+    assert (totals.cost_usd, totals.unpriced, totals.unanswered) == (Decimal("0.0005"), 1, 1)
 
 
 def test_the_newest_release_is_in_force(session: Session) -> None:

@@ -25,7 +25,9 @@ from app.db import transaction
 from app.markdown import to_html
 from app.queries.banner import model_states
 from app.web import auth, words
+from app.web.findings import RESULTS
 from app.web.guard import SAFE_METHODS, guard
+from app.weighing import RESULTS as ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -66,7 +68,8 @@ class Templates:
             "markdown": _markdown,
             "report": lambda text: Markup(to_html(text)),  # noqa: S704  it escapes
         }
-        self._environment.globals["static"] = static
+        answers = {name: RESULTS[result] for name, result in ANSWERS.items()}
+        self._environment.globals |= {"static": static, "results": RESULTS, "answers": answers}
 
     def html(self, name: str, values: Mapping[str, object], *, status: int = 200) -> HTMLResponse:
         return HTMLResponse(self._environment.get_template(name).render(values), status)

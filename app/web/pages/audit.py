@@ -12,7 +12,6 @@ from app import blind, labels, releases
 from app.queries import labels as decided
 from app.queries import ticket as tickets
 from app.web import decisions
-from app.web.findings import RESULTS
 from app.web.thread import thread
 from app.web.view import BEYOND, ViewedByLead
 from app.weighing import LONGEST_NOTE
@@ -99,5 +98,4 @@ def _compared(view: ViewedByLead, row: CheckRow) -> HTMLResponse:
         label=label,
         verdict=tickets.verdict(view.session, row.revision_id, current=row.verdict_id),
         names={criterion.id: criterion.title for criterion in context.rubric.criteria},
-        results=RESULTS,
     )

@@ -14,6 +14,7 @@ from app.errors import NotFound
 from app.queries import contexts
 from app.queries import labels as decided
 from app.queries import ticket as queries
+from app.web import names
 from app.web.findings import cites, groups
 from app.web.guard import guard
 from app.web.thread import thread
@@ -102,15 +103,9 @@ def _judged(  # noqa: PLR0913  what the page has read so far
     elif context is not None and revision.ticket.finished:
         findings = run_checks(revision, rubric=context.rubric, supplied=row.supplied)
     grouped = groups(findings, context) if context else ()
-    names = _names(context) if context else {}
-    marked = thread(revision, cites(grouped, escalations, names))
-    return {"groups": grouped, "escalations": escalations, "names": names, "thread": marked}
-
-
-def _names(context: Context) -> dict[str, str]:
-    """The titles of everything an id may stand for."""
-    rules = {rule.id: rule.title for rule in context.rules}
-    return {**rules, **{criterion.id: criterion.title for criterion in context.rubric.criteria}}
+    called = names.of(context)
+    marked = thread(revision, cites(grouped, escalations, called.titles))
+    return {"groups": grouped, "escalations": escalations, "called": called, "names": called.titles, "thread": marked}
 
 
 def _context(session: Session, verdict: VerdictRow | None) -> Context | None:
