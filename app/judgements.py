@@ -15,7 +15,7 @@ from agents.answer import Failed
 from agents.judge import ENGINE_VERSION, Judgement
 from app import documents, tables
 from app.clock import now
-from app.patterns import Fingerprint, notice
+from app.patterns import notice
 from app.runs import for_its_own_sake
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def observe(
 ) -> None:
     """One row for each failure, and the patterns that they complete are open. Imported history must not get here."""
     new = [
-        Fingerprint(one.agent, one.code, one.subject, one.direction)
+        one.fingerprint
         for one in seen
         if _inserted(session, one, revision_id=revision_id, context_version=context_version, label_id=label_id)
     ]

@@ -15,6 +15,7 @@ from sqlalchemy import and_, case, func, literal, or_, select, true, tuple_, upd
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.context import READ_BY
+from agents.observation import Fingerprint
 from agents.prompt import visible
 from app import audit, clock
 from app.db import transaction
@@ -43,16 +44,7 @@ CALL_AGAIN = timedelta(hours=24)  # after the chief of staff was called
 MOST_LOOKED_AT = 1_000  # of a pattern's observations, the newest, to find two requesters
 _WINDOW = func.make_interval(0, 0, 0, 0, 168)  # in hours: where clocks change, seven days are not always 168
 _SLEEPING = ("closed", "decided")  # what three tickets open again
-_FINGERPRINT = ("agent", "code", "subject", "direction")
-
-
-class Fingerprint(NamedTuple):
-    """What is the same about failures that are the same."""
-
-    agent: str
-    code: str
-    subject: str
-    direction: str = ""
+_FINGERPRINT = Fingerprint._fields
 
 
 class _Due(NamedTuple):

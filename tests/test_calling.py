@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from sqlalchemy import select, text, update
 
 from agents.gateway import CallFailed
+from agents.observation import Fingerprint
 from app import briefs, calling, patterns, proposals, replay_cases
 from app.audit import Actor
 from app.clock import now
-from app.patterns import Fingerprint
 from app.tables import Draft, Observation, Pattern, PatternEvent, Proposal, Replay, Run
 from tests.double import Double, Fault, running
 from tests.factories import make_context, make_observation
