@@ -79,14 +79,15 @@ def failures_by_code(session: Session, period: Period) -> tuple[CodeRow, ...]:
 
 def _failed_jobs(session: Session, period: Period) -> dict[str, int]:
     """Given up in the period; retention takes jobs away after a while."""
-    ended = select(_EVENTS.c.job_id, func.max(_EVENTS.c.at).label("at")).group_by(_EVENTS.c.job_id).subquery()
-    rows = session.execute(
-        select(_JOBS.c.task_name, func.count())
-        .join(ended, ended.c.job_id == _JOBS.c.id)
-        .where(_JOBS.c.status == _FAILED, within(ended.c.at, period))
-        .group_by(_JOBS.c.task_name)
-        .order_by(_JOBS.c.task_name)
+    ended = (
+        select(_JOBS.c.task_name, func.max(_EVENTS.c.at).label("at"))
+        .join(_EVENTS, _EVENTS.c.job_id == _JOBS.c.id)
+        .where(_JOBS.c.status == _FAILED)
+        .group_by(_JOBS.c.id, _JOBS.c.task_name)
+        .subquery()
     )
+    task = ended.c.task_name
+    rows = session.execute(select(task, func.count()).where(within(ended.c.at, period)).group_by(task).order_by(task))
     return dict(rows.all())
 
 
