@@ -29,6 +29,7 @@ LINES = {
     "second": "judging some a second time",
     "replay": "trying proposals",
     "chief": "the chief of staff",
+    "probe": "finding out whether a key works again",
     "local": "the model on this machine (free)",
 }
 EVENTS = {
