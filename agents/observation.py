@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,15 @@ _DIRECTIONS: Mapping[Direction, str] = {
 }
 
 
+class Fingerprint(NamedTuple):
+    """What is the same about failures that are the same."""
+
+    agent: str
+    code: str
+    subject: str
+    direction: str = ""
+
+
 @dataclass(frozen=True)
 class Observation:
     """`subject` is the criterion, intake field or rule it is about; empty where the whole answer failed.
@@ -60,6 +69,10 @@ class Observation:
     subject: str = ""
     evidence: tuple[Evidence, ...] = ()
     direction: Direction = ""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(self.agent, self.code, self.subject, self.direction)
 
 
 def describe(code: Code, direction: Direction = "") -> str:

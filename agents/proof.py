@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from agents.agreement import Interval, exact
 from agents.observation import WHOLE_VERDICT
@@ -17,20 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from agents.judge import Judgement
+    from agents.observation import Fingerprint
     from agents.verdict import Outcome, Result
 
 Change = Literal["fixed", "broken", "unchanged"]
 
 FEW_LABELS = 30  # below, even a clean replay leaves room for more harm than a lead would accept
-
-
-class Fingerprint(NamedTuple):
-    """Which failure an edit is about."""
-
-    agent: str
-    code: str
-    subject: str
-    direction: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,8 +126,7 @@ def run(judgement: Judgement, case: Case, fingerprint: Fingerprint) -> Run:
     elif fingerprint.code == "overruled":
         failed = _overruled_again(verdict.outcome, findings, case, fingerprint)
     else:
-        seen = {Fingerprint(one.agent, one.code, one.subject, one.direction) for one in judgement.observations}
-        failed = fingerprint in seen
+        failed = any(one.fingerprint == fingerprint for one in judgement.observations)
     return Run(verdict.outcome, verdict.score, findings, failed)
 
 

@@ -13,9 +13,8 @@ from agents.chief_of_staff import Brief, Earlier, LabelBeside, Sighting
 from agents.edits import from_documents
 from agents.observation import WHOLE_VERDICT
 from app import documents, patterns, tables
-from app.patterns import WINDOW
+from app.patterns import SEALED, WINDOW
 from app.queries.failures import chances, rate
-from app.replay_cases import SEALED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +63,10 @@ def surroundings(session: Session, pattern_id: int) -> Surroundings:
 
 def read(session: Session, pattern: tables.Pattern, *, as_of: datetime) -> Brief:
     """The pattern as it stood at that moment."""
-    seen = [_Seen(*row) for row in session.execute(_seen(pattern.id, as_of).limit(MOST_SIGHTINGS))]
+    seen = [
+        _Seen(*row)
+        for row in session.execute(_seen(pattern.id, as_of).where(patterns.unsealed()).limit(MOST_SIGHTINGS))
+    ]
     numbers = {ticket: number for number, ticket in enumerate(dict.fromkeys(one.ticket_id for one in seen), start=1)}
     said = _said(session, pattern, [one.row for one in seen])
     tickets, requesters, number = _counts(session, pattern.id, as_of)

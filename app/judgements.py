@@ -16,7 +16,7 @@ from agents.judge import ENGINE_VERSION, Judgement
 from agents.mechanical import rule_hits
 from app import documents, tables
 from app.clock import now
-from app.patterns import Fingerprint, notice
+from app.patterns import notice
 from app.runs import for_its_own_sake
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def observe(
 ) -> None:
     """One row for each failure, and the patterns that they complete are open. Imported history must not get here."""
     new = [
-        Fingerprint(one.agent, one.code, one.subject, one.direction)
+        one.fingerprint
         for one in seen
         if _inserted(session, one, revision_id=revision_id, context_version=context_version, label_id=label_id)
     ]

@@ -16,6 +16,7 @@ from app.tables import Finding, Label, LabelFinding, Revision, Ticket, User, Ver
 from app.weighing import Machine, Problem, overruled, weigh
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -65,10 +66,11 @@ def split_of(connection_id: int, *, requester: str, external_id: str) -> Split:
     return "dev" if place < DEV else "gate" if place < GATE else "sealed"
 
 
-def see(session: Session, *, user_id: int, revision_id: int) -> None:
-    """From here on this person has seen what the machine said about this revision."""
-    row = insert(Viewing).values(user_id=user_id, revision_id=revision_id)
-    session.execute(row.on_conflict_do_nothing())
+def see(session: Session, *, user_id: int, revision_ids: Iterable[int]) -> None:
+    """From here on this person has seen what the machine said about these revisions."""
+    rows = [{"user_id": user_id, "revision_id": number} for number in sorted(set(revision_ids))]
+    if rows:
+        session.execute(insert(Viewing).values(rows).on_conflict_do_nothing())
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import and_, case, func, or_, select, true, tuple_, update
+from sqlalchemy import and_, case, func, literal, or_, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.context import READ_BY
+from agents.observation import Fingerprint
 from agents.prompt import visible
 from app import audit, clock
 from app.db import transaction
@@ -37,21 +38,13 @@ TICKETS = 3  # distinct ones; a reason to look, no proof
 WINDOW = timedelta(hours=168)
 QUIET = timedelta(days=14)  # an open pattern closes where nothing was observed for so long
 COOL_DOWN = timedelta(days=14)  # after a decision, which needs time to show
+SEALED = "sealed"  # of the splits of labels: no proposal learns from it or is tried on it, so that it can measure
 REQUESTERS = 2  # one person's tickets alone must never lead to how everybody's are judged
 CALL_AGAIN = timedelta(hours=24)  # after the chief of staff was called
 MOST_LOOKED_AT = 1_000  # of a pattern's observations, the newest, to find two requesters
 _WINDOW = func.make_interval(0, 0, 0, 0, 168)  # in hours: where clocks change, seven days are not always 168
 _SLEEPING = ("closed", "decided")  # what three tickets open again
-_FINGERPRINT = ("agent", "code", "subject", "direction")
-
-
-class Fingerprint(NamedTuple):
-    """What is the same about failures that are the same."""
-
-    agent: str
-    code: str
-    subject: str
-    direction: str = ""
+_FINGERPRINT = Fingerprint._fields
 
 
 class _Due(NamedTuple):
@@ -135,6 +128,12 @@ def stands() -> ColumnElement[bool]:
     return or_(Observation.label_id.is_(None), Observation.label_id == newest)
 
 
+def unsealed() -> ColumnElement[bool]:
+    """The observation may be told to a proposer and tried on: it did not come with a decision of the sealed split."""
+    held_back = select(Label.id).where(Label.id == Observation.label_id, Label.split == literal(SEALED))
+    return ~held_back.exists()
+
+
 def same() -> ColumnElement[bool]:
     """The observation is one of the pattern's."""
     return and_(*(getattr(Observation, name) == getattr(Pattern, name) for name in _FINGERPRINT))
@@ -147,11 +146,11 @@ def since_opened() -> ColumnElement[bool]:
 
 
 def callable_among(session: Session, pattern_ids: Iterable[int]) -> frozenset[int]:
-    """Those whose failures came from at least two requesters since they opened; one source needs a person."""
+    """Those that two requesters or more show since they opened, in what a proposer may see; others need a person."""
     newest = (
         select(Revision.document["ticket"]["requester"].astext.label("requester"))
         .join(Observation, Observation.revision_id == Revision.id)
-        .where(same(), since_opened(), stands())
+        .where(same(), since_opened(), stands(), unsealed())
         .order_by(Observation.recorded_at.desc())
         .limit(MOST_LOOKED_AT)
         .correlate(Pattern)

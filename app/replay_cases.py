@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agents.ticket import Revision
     from agents.triage import Triage
 
-SEALED = "sealed"  # of the splits: never shown, never tried on, so that something is left to measure by
 MOST_LOOKED_AT = 5_000  # labels; of more the newest
 
 
@@ -88,7 +87,7 @@ def _targets(pattern_id: int, as_of: datetime) -> Select[int, int]:
         .select_from(tables.Pattern)
         .join(seen, patterns.same())
         .join(revision, revision.id == seen.revision_id)
-        .where(tables.Pattern.id == pattern_id, patterns.since_opened(), patterns.stands())
+        .where(tables.Pattern.id == pattern_id, patterns.since_opened(), patterns.stands(), patterns.unsealed())
         .where(seen.recorded_at <= as_of, _readable())
         .group_by(revision.ticket_id)
         .subquery()
@@ -104,7 +103,7 @@ def _standing_labels(as_of: datetime) -> Select[tables.Label, int]:
     return (
         select(label, revision.ticket_id)
         .join(revision, revision.id == label.revision_id)
-        .where(label.id.in_(newest), label.split != literal(SEALED), says, _readable())
+        .where(label.id.in_(newest), label.split != literal(patterns.SEALED), says, _readable())
         .order_by(label.id.desc())
         .limit(MOST_LOOKED_AT)
     )

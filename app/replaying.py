@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import and_, func, select, update
 
-from agents import proof
 from agents.gateway import CallFailed
+from agents.observation import Fingerprint
 from agents.prices import cost
 from agents.question import Usage
 from app import releases, replay_cases
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
+    from agents import proof
     from agents.question import Agent
     from app.deps import Deps
     from app.models import Choice, Ready
@@ -168,7 +169,7 @@ def _read(session: Session, row: Replay, draft: Draft, *, most: int) -> Trial:
     old = releases.load(session, draft.base_version)
     return Trial(
         replay_id=row.id,
-        fingerprint=proof.Fingerprint(pattern.agent, pattern.code, pattern.subject, pattern.direction),
+        fingerprint=Fingerprint(pattern.agent, pattern.code, pattern.subject, pattern.direction),
         old=old,
         new=releases.load(session, draft.candidate_version),
         chosen=replay_cases.choose(session, pattern.id, base=old, as_of=row.recorded_at, most=row.tickets or most),

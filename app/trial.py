@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agents.context import Context
+    from agents.observation import Fingerprint
     from agents.question import Ask, Question, Reply
     from agents.triage import Triage
     from app.deps import Deps
@@ -42,7 +43,7 @@ class Trial:
     """What the job has read before it starts."""
 
     replay_id: int
-    fingerprint: proof.Fingerprint
+    fingerprint: Fingerprint
     old: Context
     new: Context
     chosen: Chosen

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from agents.edits import Edit
+from agents.observation import Fingerprint
 from app import audit, patterns, proposals, releases
 from app.clock import now
 from app.deps import Deps
 from app.model_watch import Models
-from app.patterns import Fingerprint
 from app.tables import Label, LabelFinding, Pattern, Proposal, Replay, Ticket
 from tests.double.answers import answer, recognise
 from tests.double.prompt import output_schema

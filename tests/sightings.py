@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text
 
+from agents.observation import Fingerprint
 from app.audit import Actor
-from app.patterns import Fingerprint, sweep
+from app.patterns import sweep
 from app.tables import Label, Pattern, PatternEvent
 from tests.factories import make_context, make_observation, make_ticket, office_ticket
 

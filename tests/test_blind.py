@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from app import blind
 from app.audit import Actor
@@ -20,6 +20,7 @@ from app.weighing import Decision
 from tests.factories import (
     finding,
     make_escalation,
+    make_revision,
     make_run,
     make_ticket,
     make_triage,
@@ -28,12 +29,14 @@ from tests.factories import (
     shipped_context,
 )
 from tests.markup import Element, read
+from tests.proposing import make_proposal
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
     from starlette.testclient import TestClient
 
+    from app.settings import Settings
     from app.tables import User, Verdict
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
@@ -232,6 +235,46 @@ def test_a_ticket_opened_meanwhile_is_answered_but_not_blind(pages: TestClient, 
     assert pages.post(address, data={"outcome": "pass"}).status_code == 303
     assert "not counted as blind" in _page(pages, address).one("p", cls="lead").words
     assert queries.agreement(session) == ()
+
+
+def test_the_queue_does_not_tell_what_is_still_to_be_checked_blind(
+    pages: TestClient, other_lead_pages: TestClient, session: Session
+) -> None:
+    ticket, _ = _finished(session, outcome="fail", score=58)
+    session.commit()
+    address = pages.post("/audit").headers["location"]
+    for listed in ("/", "/?verdict=fail", "/?verdict=all", f"/?q={ticket.external_id}"):
+        page = _page(pages, listed).one("section", id="queue")
+        assert not page.all("a", href=f"/tickets/{ticket.id}")
+        assert "1 of your blind checks is open" in page.words
+        assert [tab.words for tab in page.all("a") if tab.words.startswith("Fail")] in (["Fail"], ["Fail 0"])
+        assert _page(other_lead_pages, listed).all("a", href=f"/tickets/{ticket.id}")
+    pages.post(address, data={"outcome": "cannot_tell"})
+    page = _page(pages, "/?verdict=all").one("section", id="queue")
+    assert page.all("a", href=f"/tickets/{ticket.id}")
+    assert "blind check" not in page.words
+
+
+def test_whatever_page_tells_what_the_machine_said_ends_the_blindness(
+    pages: TestClient, session: Session, settings: Settings, lead: User
+) -> None:
+    """The states of a ticket beside the one that is looked at, the tickets of a pattern, and those of a trial."""
+    beside, _ = _finished(session, outcome="fail")
+    judged = beside.revision_id
+    other = make_revision(session, beside, text=office_ticket(external_id=beside.external_id, status="open"))
+    proposal = make_proposal(session, settings)
+    session.commit()
+    seen = select(Observation.revision_id).distinct()
+    patterned = set(session.scalars(seen))
+    viewed = select(Viewing.revision_id).where(Viewing.user_id == lead.id)
+    _page(pages, f"/tickets/{beside.id}?revision={other.id}")
+    assert set(session.scalars(viewed)) == {judged}
+    _page(pages, f"/proposals/{proposal.id}")
+    assert set(session.scalars(viewed)) == {judged, *patterned}
+    session.execute(delete(Viewing))
+    session.commit()
+    _page(pages, f"/patterns/{proposal.pattern_id}")
+    assert set(session.scalars(viewed)) == patterned
 
 
 def test_another_lead_s_check_is_not_there(

@@ -12,13 +12,14 @@ from pydantic import SecretStr
 from sqlalchemy import select, text, update
 
 from agents.gateway import CallFailed
-from app import calling, patterns, proposals
+from agents.observation import Fingerprint
+from app import briefs, calling, patterns, proposals, replay_cases
 from app.audit import Actor
 from app.clock import now
 from app.tables import Draft, Observation, Pattern, PatternEvent, Proposal, Replay, Run
 from tests.double import Double, Fault, running
-from tests.factories import make_context
-from tests.proposing import EDIT, TEXT, WHY, Script, make_label, open_pattern, proposed, started
+from tests.factories import make_context, make_observation
+from tests.proposing import EDIT, TEXT, WHY, Script, make_label, open_pattern, proposed, started, tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -292,3 +293,26 @@ def test_what_was_rejected_before_and_what_people_said_is_in_the_next_brief(
     assert "It hides the gap." in brief
     assert TEXT in brief
     assert "the VPN on my laptop" in brief
+
+
+def test_what_a_sealed_decision_says_is_not_told_and_not_tried_on(session: Session, lead: User) -> None:
+    """Where what is left comes from one requester only, nobody is asked."""
+    about = tickets(session)
+    labels = [make_label(session, lead, ticket=ticket, outcome="fail", split="dev") for ticket in about]
+    seen_by_a_person = {"observer": "person", "code": "overruled", "direction": "false_pass"}
+    for ticket, label in zip(about, labels, strict=True):
+        make_observation(session, ticket, label_id=label.id, **seen_by_a_person)
+    patterns.notice(session, [Fingerprint("qc", "overruled", "root_cause", "false_pass")], now=now())
+    pattern = session.scalars(select(Pattern)).one()
+    labels[0].split = "sealed"
+    session.flush()
+    brief = briefs.read(session, pattern, as_of=now())
+    assert [(one.ticket, one.code) for one in brief.sightings] == [(1, "overruled"), (2, "overruled")]
+    assert {label.ticket for label in brief.labels} == {1, 2}
+    assert brief.tickets == 3
+    tried = replay_cases.choose(session, pattern.id, base=make_context(session), as_of=now(), most=10)
+    assert {case.ticket_id for case in tried.cases} == {ticket.id for ticket in about[1:]}
+    assert patterns.callable_among(session, [pattern.id]) == {pattern.id}
+    labels[1].split = "sealed"
+    session.flush()
+    assert patterns.callable_among(session, [pattern.id]) == frozenset()

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from agents.context import parse
-from app.patterns import Fingerprint
+from agents.observation import Fingerprint
 from app.periods import Period, week, weeks_before
 from app.queries import figures
 from app.queries.figures import decisions, improving, money, service, trend, verdicts

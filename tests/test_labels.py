@@ -225,8 +225,8 @@ def test_blind_is_only_what_was_said_before_the_machine_s_word_was_seen(
     session: Session, lead: User, other_lead: User
 ) -> None:
     ticket, verdict = _judged(session)
-    see(session, user_id=other_lead.id, revision_id=verdict.revision_id)
-    see(session, user_id=other_lead.id, revision_id=verdict.revision_id)
+    for _ in range(2):
+        see(session, user_id=other_lead.id, revision_ids=[verdict.revision_id])
     blind = _decide(session, lead, ticket, verdict, "pass", findings={"root_cause": "met"}, blind=True)
     assert (blind.blind, blind.kind, blind.score, blind.reason) == (True, "decide", None, "")
     assert _observed(session) == [("root_cause", "false_fail", blind.id)]

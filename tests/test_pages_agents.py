@@ -51,6 +51,7 @@ def test_runs_and_cost_are_of_days_and_replays_are_apart(pages: TestClient, sess
             make_run(session, cost_usd=price, purpose=purpose, recorded_at=now() - back * DAY)
     make_run(session, replied=False, reply=None, outcome="overloaded", cost_usd=None)
     make_run(session, replied=False, reply=None, outcome="overloaded", cost_usd=None, model="local:tiny")
+    make_run(session, replied=False, reply=None, outcome="duplicate", cost_usd=Decimal(1))  # paid, and not needed
     make_run(session, cost_usd=None)
     make_run(session, agent="chief_of_staff", purpose="proposal", cost_usd=Decimal(2))
     session.commit()
@@ -58,8 +59,8 @@ def test_runs_and_cost_are_of_days_and_replays_are_apart(pages: TestClient, sess
     told = facts(section(main, "qc"))
     extra = "and 1 without a known price 1 without an answer, possibly billed"
     assert told["Model"] == "claude-haiku-5-5"
-    assert told["Last 7 days"] == f"4 runs, $0.75 {extra}"
-    assert told["Last 30 days"] == f"9 runs, $2.00 {extra}"
+    assert told["Last 7 days"] == f"4 runs, $1.75 {extra}"
+    assert told["Last 30 days"] == f"9 runs, $3.00 {extra}"
     assert (told["In replays, 7 days"], told["In replays, 30 days"]) == ("2 runs, $0.50", "4 runs, $1.00")
     strong = facts(section(main, "chief_of_staff"))
     assert (strong["Model"], strong["Last 7 days"]) == ("claude-sonnet-5-5 demonstration", "1 run, $2.00")

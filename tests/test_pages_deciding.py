@@ -126,7 +126,7 @@ def test_what_a_lead_overruled_is_told_of_the_agent(pages: TestClient, session: 
     make_revision(session, ticket, text=office_ticket(external_id=ticket.external_id, subject="Again"))
     session.commit()
     page = _page(pages, ticket, f"?revision={_labels(session)[0].revision_id}")
-    assert "Quality control was overruled: Root cause, too strict seen by a lead, just now" in page.words
+    assert "Quality control was overruled by a person: too strict (Root cause) seen by a lead, just now" in page.words
     assert "decided: pass" in page.one("nav", cls="history").words
 
 

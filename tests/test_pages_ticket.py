@@ -313,8 +313,8 @@ def test_observations_are_in_words(pages: TestClient, session: Session) -> None:
         session.add(Observation(**seen, **pins))
     section = _page(pages, session, ticket).one("section", **{"aria-labelledby": "observations-title"})
     first, second = (item.words for item in section.one("ul").all("li"))
-    assert first.startswith("Quality control gave a quote that is not in the ticket: Root cause seen by")
-    assert "missed an escalation rule: Legal threat" in second
+    assert first.startswith("Quality control quoted words that are not in the ticket (Root cause) seen by")
+    assert "did not name an escalation rule that applies (Legal threat)" in second
 
 
 def test_secrets_show_as_masks_with_their_kind(pages: TestClient, session: Session) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select, text, update
 
+from agents.observation import Fingerprint
 from app import patterns
 from app.audit import Actor
 from app.errors import Conflict, NotFound
-from app.patterns import Fingerprint, notice, sweep
+from app.patterns import notice, sweep
 from app.tables import AuditEvent, Pattern, PatternEvent, Proposal, User
 from tests.factories import make_context, make_observation
 from tests.sightings import (

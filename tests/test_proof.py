@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agents.judge import Judgement
-from agents.observation import Observation
-from agents.proof import FEW_LABELS, Case, Comparison, Fingerprint, Run, compare, majority, right, run, summarise
+from agents.observation import Fingerprint, Observation
+from agents.proof import FEW_LABELS, Case, Comparison, Run, compare, majority, right, run, summarise
 from agents.verdict import Finding, Verdict
 
 if TYPE_CHECKING:

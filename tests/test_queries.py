@@ -285,8 +285,8 @@ def test_no_page_reads_a_whole_table(session: Session) -> None:
     engine = session.get_bind()
     event.listen(engine, "before_cursor_execute", explain)
     try:
-        tickets.page(session, Filters(), now=NOW)
-        tickets.page(session, Filters(verdict="all"), now=NOW, after=after)
+        tickets.page(session, Filters(), now=NOW, me=1)
+        tickets.page(session, Filters(verdict="all"), now=NOW, me=1, after=after)
         tickets.page(session, Filters(), now=NOW, after=after._replace(urgency=5))
         tickets.page(session, Filters(assignee="Sam"), now=NOW)
         tickets.page(session, Filters(claimed="mine", verdict="all"), now=NOW, me=1)
@@ -297,7 +297,7 @@ def test_no_page_reads_a_whole_table(session: Session) -> None:
         tickets.page(session, Filters(q="inc 17711", verdict="all"), now=NOW)
         tickets.page(session, Filters(q="no such word", verdict="pass"), now=NOW, after=after)
         tickets.count(session, Filters(q="subject", source="helpdesk", verdict="all"), now=NOW)
-        tickets.counts(session, now=NOW)
+        tickets.counts(session, now=NOW, me=1)
         tickets.queues(session)
         operations.parked(session)
         operations.parked_count(session)
@@ -370,8 +370,9 @@ def test_totals_tell_money_from_what_has_no_price(session: Session) -> None:
     make_run(session, revision=revision, cost_usd=Decimal("0.0004"))
     make_run(session, revision=revision, cost_usd=None)
     make_run(session, revision=revision, cost_usd=None, replied=False, outcome="timeout")
+    make_run(session, revision=revision, cost_usd=Decimal("0.0001"), replied=False, reply=None, outcome="duplicate")
     totals = one.totals(one.runs(session, ticket.id))
-    assert (totals.cost_usd, totals.unpriced, totals.unanswered) == (Decimal("0.0004"), 1, 1)
+    assert (totals.cost_usd, totals.unpriced, totals.unanswered) == (Decimal("0.0005"), 1, 1)
 
 
 def test_the_newest_release_is_in_force(session: Session) -> None:

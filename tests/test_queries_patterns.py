@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, select, text
 
+from agents.observation import Fingerprint
 from app.clock import now
-from app.patterns import Fingerprint, notice, sweep
+from app.patterns import notice, sweep
 from app.queries import agents, failures
 from app.queries import patterns as queries
 from app.tables import Pattern, Proposal, Revision

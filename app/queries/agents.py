@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, func, not_, select
 
 from app.local_model import PREFIX as LOCAL
+from app.runs import DUPLICATE
 from app.tables import Run
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def usage(session: Session, *, week: datetime, month: datetime) -> Mapping[str, 
 
 
 def _spent(group: ColumnElement[bool]) -> tuple[ColumnElement[Any], ...]:
-    """The columns of a SpentRow, of this group of runs."""
+    """The columns of a SpentRow, of this group of runs. An answer that came second was paid for like the first."""
     answered = and_(group, Run.replied)
-    billed = and_(group, not_(Run.replied), not_(Run.model.startswith(LOCAL)))
+    billed = and_(group, not_(Run.replied), Run.outcome != DUPLICATE, not_(Run.model.startswith(LOCAL)))
     return (
         func.count().filter(answered),
-        func.coalesce(func.sum(Run.cost_usd).filter(answered), Decimal(0)),
+        func.coalesce(func.sum(Run.cost_usd).filter(group), Decimal(0)),
         func.count().filter(billed),
         func.count().filter(and_(answered, Run.cost_usd.is_(None))),
     )

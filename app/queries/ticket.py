@@ -11,7 +11,7 @@ from sqlalchemy import and_, false, func, or_, select, true
 from app import documents
 from app.errors import NotFound
 from app.local_model import PREFIX as LOCAL
-from app.runs import for_its_own_sake
+from app.runs import DUPLICATE, for_its_own_sake
 from app.tables import (
     Connection,
     Escalation,
@@ -119,7 +119,7 @@ class RunRow:
     @property
     def possibly_billed(self) -> bool:
         """No reply came, but a vendor may have given one. The model on this machine bills nobody."""
-        return not self.replied and not self.model.startswith(LOCAL)
+        return not self.replied and self.outcome != DUPLICATE and not self.model.startswith(LOCAL)
 
 
 @dataclass(frozen=True)

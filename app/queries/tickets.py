@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 from typing_extensions import override
 
 from app.errors import BadRequest
-from app.tables import SEARCHED, Connection, Escalation, Finding, Label, Ticket, User, Verdict
+from app.tables import SEARCHED, BlindCheck, Connection, Escalation, Finding, Label, Ticket, User, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -143,7 +143,10 @@ def page(  # noqa: PLR0913  what the address of a page says
     after: Cursor | None = None,
     size: int = PAGE,
 ) -> Page:
-    """One page of tickets, the most urgent first. What needs a decision: the longest waiting first; else the latest."""
+    """One page of tickets, the most urgent first. What needs a decision: the longest waiting first; else the latest.
+
+    `me` is who asks: what this person still has to check blind is left out.
+    """
     rows: list[TicketRow] = []
     for part in _parts(filters, after=after):
         if len(rows) <= size:
@@ -204,9 +207,9 @@ def _shown(chosen: Select[int], part: Sequence[int]) -> Select[*tuple[Any, ...]]
     )
 
 
-def counts(session: Session, *, now: datetime) -> dict[str, int]:
+def counts(session: Session, *, now: datetime, me: int | None = None) -> dict[str, int]:
     """State -> how many tickets, counted up to one more than MOST_COUNTED."""
-    return {name: count(session, Filters(verdict=name), now=now) for name in STATES}
+    return {name: count(session, Filters(verdict=name), now=now, me=me) for name in STATES}
 
 
 def count(session: Session, filters: Filters, *, now: datetime, me: int | None = None) -> int:
@@ -302,10 +305,18 @@ def _conditions(filters: Filters, *, now: datetime, me: int | None) -> Iterator[
     if filters.claimed:
         mine, nobody = Ticket.claimed_by == me, Ticket.claimed_by.is_(None)
         yield _named(dict(zip(CLAIMS, (mine, nobody), strict=True)), filters.claimed)
+    if me is not None:
+        yield ~_to_check_blind(me)
     if filters.age:
         yield Ticket.changed_at >= now - _named(AGES, filters.age)
     if filters.q:
         yield _found(filters.q)
+
+
+def _to_check_blind(me: int) -> ColumnElement[bool]:
+    """Even the list that it is in would tell what the machine said."""
+    mine = BlindCheck.user_id == me, BlindCheck.label_id.is_(None)
+    return exists().where(BlindCheck.revision_id == Ticket.revision_id, *mine)
 
 
 def _named(choices: Mapping[str, Choice], given: str) -> Choice:

@@ -1,4 +1,4 @@
-"""Who may ask: there is no sign-in yet, so only a browser that was sent to this address by its own user.
+"""Where a request may come from: a browser that was sent to this address by its own user. `auth` says who that is.
 
 Two attacks are open to any web site that the user visits, and both are closed here: a form that posts to this address,
 and a name of the attacker's that resolves to this machine (DNS rebinding), which would make his page one of ours.

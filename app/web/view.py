@@ -19,16 +19,18 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 from typing_extensions import override
 
-from app import budget, clock, sign_ins
+from app import budget, clock, labels, sign_ins
 from app.audit import Actor
 from app.db import transaction
 from app.markdown import to_html
 from app.queries.banner import model_states
 from app.web import auth, words
+from app.web.findings import RESULTS
 from app.web.guard import SAFE_METHODS, guard
+from app.weighing import RESULTS as ANSWERS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from app.settings import Settings
     from app.sign_ins import Person, Role
@@ -66,7 +68,8 @@ class Templates:
             "markdown": _markdown,
             "report": lambda text: Markup(to_html(text)),  # noqa: S704  it escapes
         }
-        self._environment.globals["static"] = static
+        answers = {name: RESULTS[result] for name, result in ANSWERS.items()}
+        self._environment.globals |= {"static": static, "results": RESULTS, "answers": answers}
 
     def html(self, name: str, values: Mapping[str, object], *, status: int = 200) -> HTMLResponse:
         return HTMLResponse(self._environment.get_template(name).render(values), status)
@@ -130,6 +133,11 @@ class View(Visit):
     @property
     def actor(self) -> Actor:
         return Actor(self.user.email, self.user.id)
+
+    def shows_verdicts(self, revision_ids: Iterable[int]) -> None:
+        """The page holds the machine's word on these: a lead's answer to a blind check about one is not blind now."""
+        if self.user.is_lead:
+            labels.see(self.session, user_id=self.user.id, revision_ids=revision_ids)
 
     @override
     def _frame(self) -> dict[str, object]:

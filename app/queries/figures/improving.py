@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from app.patterns import Fingerprint, stands
+from agents.observation import Fingerprint
+from app.patterns import stands
 from app.periods import WEEK, Period
 from app.queries.failures import INSTANT, chances, rate
 from app.queries.figures.tickets import within

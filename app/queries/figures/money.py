@@ -13,7 +13,7 @@ from app.local_model import PREFIX as LOCAL
 from app.periods import DAY, Period, last_days, month
 from app.queries.failures import INSTANT
 from app.queries.figures.tickets import within
-from app.runs import DUPLICATE
+from app.runs import DUPLICATE, PROBE
 from app.tables import Revision, Run
 
 if TYPE_CHECKING:
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
 
-LINES = ("tickets", "second", "masked", "strong", "replay", "chief", "local")
+LINES = ("tickets", "second", "masked", "strong", "replay", "chief", "probe", "local")
 JUDGING = ("tickets", "second", "masked", "strong")
 _LOCAL = Run.model.startswith(LOCAL, autoescape=True)  # the demonstration model on this machine, which bills nobody
 _LINE = case(
     (_LOCAL, "local"),
     (Run.purpose.startswith("replay"), "replay"),
     (Run.agent == "chief_of_staff", "chief"),
+    (Run.agent == PROBE, "probe"),
     *((Run.purpose.startswith(line), line) for line in JUDGING[1:]),
     else_="tickets",
 )

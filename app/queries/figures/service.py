@@ -10,7 +10,7 @@ from sqlalchemy import DateTime, Text, column, func, literal_column, select, tab
 from app.patterns import stands
 from app.queries.figures.tickets import within
 from app.queue import SCHEMA
-from app.runs import DUPLICATE, for_its_own_sake
+from app.runs import DUPLICATE, PROBE, for_its_own_sake
 from app.tables import Delivery, Observation, Run
 
 if TYPE_CHECKING:
@@ -79,14 +79,15 @@ def failures_by_code(session: Session, period: Period) -> tuple[CodeRow, ...]:
 
 def _failed_jobs(session: Session, period: Period) -> dict[str, int]:
     """Given up in the period; retention takes jobs away after a while."""
-    ended = select(_EVENTS.c.job_id, func.max(_EVENTS.c.at).label("at")).group_by(_EVENTS.c.job_id).subquery()
-    rows = session.execute(
-        select(_JOBS.c.task_name, func.count())
-        .join(ended, ended.c.job_id == _JOBS.c.id)
-        .where(_JOBS.c.status == _FAILED, within(ended.c.at, period))
-        .group_by(_JOBS.c.task_name)
-        .order_by(_JOBS.c.task_name)
+    ended = (
+        select(_JOBS.c.task_name, func.max(_EVENTS.c.at).label("at"))
+        .join(_EVENTS, _EVENTS.c.job_id == _JOBS.c.id)
+        .where(_JOBS.c.status == _FAILED)
+        .group_by(_JOBS.c.id, _JOBS.c.task_name)
+        .subquery()
     )
+    task = ended.c.task_name
+    rows = session.execute(select(task, func.count()).where(within(ended.c.at, period)).group_by(task).order_by(task))
     return dict(rows.all())
 
 
@@ -100,7 +101,7 @@ def _outages(session: Session, period: Period) -> tuple[CodeRow, ...]:
 
 def _latency(session: Session, period: Period) -> tuple[LatencyRow, ...]:
     p50, p95 = (func.percentile_cont(share).within_group(Run.latency_ms.asc()) for share in (0.5, 0.95))
-    answered = (Run.replied, for_its_own_sake())
+    answered = (Run.replied, for_its_own_sake(), Run.agent != PROBE)
     found = select(Run.agent, func.count(), p50, p95).where(within(Run.recorded_at, period), *answered)
     rows = session.execute(found.group_by(Run.agent).order_by(Run.agent))
     return tuple(LatencyRow(agent, number, round(p50), round(p95)) for agent, number, p50, p95 in rows)

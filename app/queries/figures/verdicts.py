@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ARRAY, BigInteger, any_, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from app.judgements import NO_MODEL
@@ -147,13 +147,17 @@ _RESULTS = ("met", "partly", "not_met", "not_applicable", "unscored")
 
 
 def _criteria(session: Session, period: Period, *, history: bool) -> list[Row[Any]]:
-    """By criterion and words."""
+    """By criterion and words.
+
+    The verdicts' ids come as an array, so that their findings are looked up: joined, the planner reads every finding.
+    """
     verdict = standing(period, history=history)
+    ids = func.array(select(verdict.c.id).scalar_subquery(), type_=ARRAY(BigInteger))
     results = (func.count().filter(Finding.result == name).label(name) for name in _RESULTS)
     rows: list[Row[Any]] = []
     rows += session.execute(
         select(Finding.criterion, Finding.text_hash, func.max(Finding.verdict_id).label("newest"), *results)
-        .join(verdict, verdict.c.id == Finding.verdict_id)
+        .where(Finding.verdict_id == any_(ids))
         .group_by(Finding.criterion, Finding.text_hash)
     )
     return rows

@@ -12,7 +12,6 @@ from app import blind, labels, releases
 from app.queries import labels as decided
 from app.queries import ticket as tickets
 from app.web import decisions
-from app.web.findings import RESULTS
 from app.web.thread import thread
 from app.web.view import BEYOND, ViewedByLead
 from app.weighing import LONGEST_NOTE
@@ -90,7 +89,7 @@ def _asked(
 
 def _compared(view: ViewedByLead, row: CheckRow) -> HTMLResponse:
     """What the lead and the machine said. From here on the lead has seen the machine's word."""
-    labels.see(view.session, user_id=view.user.id, revision_id=row.revision_id)
+    labels.see(view.session, user_id=view.user.id, revision_ids=[row.revision_id])
     context = releases.load(view.session, decided.context_of(view.session, row.verdict_id))
     label = next(one for one in decided.history(view.session, row.ticket_id) if one.id == row.label_id)
     return view.page(
@@ -99,5 +98,4 @@ def _compared(view: ViewedByLead, row: CheckRow) -> HTMLResponse:
         label=label,
         verdict=tickets.verdict(view.session, row.revision_id, current=row.verdict_id),
         names={criterion.id: criterion.title for criterion in context.rubric.criteria},
-        results=RESULTS,
     )

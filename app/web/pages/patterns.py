@@ -69,6 +69,7 @@ def _page(view: View, pattern_id: int, *, done: str = "", reason: Note = NOTHING
     row = queries.pattern(session, pattern_id, now=view.now)
     seen = queries.sightings(session, pattern_id)
     shown = _newest(seen)
+    view.shows_verdicts(one.revision_id for one in seen)
     days = last_days(TREND_DAYS, now=view.now, timezone=view.settings.timezone)
     return view.page(
         "pattern.html",

@@ -172,11 +172,13 @@ def _page(
     }
     if part:
         return view.page("parts/trial.html", **values)
+    examples = queries.examples(session, row.pattern_id)
+    view.shows_verdicts(example.revision_id for example in examples)
     return view.page(
         "proposal.html",
         **values,
         failure=_names(view).failure(row),
-        examples=queries.examples(session, row.pattern_id),
+        examples=examples,
         edits=_shown(view, draft) if draft else (),
     )
 
@@ -185,6 +187,7 @@ def _tried(view: View, draft: DraftRow | None) -> dict[str, Any]:
     """The newest wording's trial, and what people call its tickets."""
     trial: ReplayRow | None = queries.replay(view.session, draft.id) if draft else None
     cases = trial.result["cases"] if trial is not None and trial.result else []
+    view.shows_verdicts(case["revision_id"] for case in cases)
     return {"trial": trial, "tickets": queries.names(view.session, [case["ticket_id"] for case in cases])}
 
 

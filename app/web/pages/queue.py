@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from
 from app import releases
 from app.errors import Forbidden
 from app.queries import contexts, tickets
+from app.queries.labels import progress
 from app.queries.tickets import NEED_DECISION, Cursor, Filters
 from app.web.guard import guard
 from app.web.view import View, Viewed  # noqa: TC001  FastAPI reads it from the signature
@@ -72,9 +73,11 @@ def _list(view: View, filters: Filters, *, after: str, context: Context | None) 
     """What the list shows. Counts by state stand where nothing else is filtered, else the count of what was found."""
     me = view.user.id
     plain = filters.given.keys() <= {"verdict"}
-    counts = tickets.counts(view.session, now=view.now) if plain else {}
+    counts = tickets.counts(view.session, now=view.now, me=me) if plain else {}
     need = (
-        sum(counts[name] for name in NEED_DECISION) if plain else tickets.count(view.session, Filters(), now=view.now)
+        sum(counts[name] for name in NEED_DECISION)
+        if plain
+        else tickets.count(view.session, Filters(), now=view.now, me=me)
     )
     return {
         "page": tickets.page(view.session, filters, now=view.now, me=me, after=Cursor.read(after) if after else None),
@@ -85,6 +88,7 @@ def _list(view: View, filters: Filters, *, after: str, context: Context | None) 
         "in_place": view.in_place,
         "found": None if plain else tickets.count(view.session, filters, now=view.now, me=me),
         "most": tickets.MOST_COUNTED,
+        "unchecked": progress(view.session, user_id=me),
         "rules": {rule.id: rule.title for rule in context.rules} if context else {},
         "address": _address,
         "origin": str(view.request.base_url).rstrip("/"),

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, Path
 from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from the signature
 
 from agents.checks import run_checks
-from app import labels, releases
+from app import releases
 from app.errors import NotFound
 from app.queries import contexts
 from app.queries import labels as decided
 from app.queries import ticket as queries
+from app.web import names
 from app.web.findings import cites, groups
 from app.web.guard import guard
 from app.web.thread import thread
@@ -48,10 +49,7 @@ def page(
     typed: Mapping[str, str] | None = None,
     problem: Problem | None = None,
 ) -> HTMLResponse:
-    """The page of one state; `typed` and `problem` are a decision's that could not be taken.
-
-    Who may decide has seen the machine's word from here on.
-    """
+    """The page of one state, and what was said of the others; `typed` and `problem`: a decision that was not taken."""
     session = view.session
     row = queries.ticket(session, ticket_id)
     history = queries.revisions(session, row.id)
@@ -60,8 +58,7 @@ def page(
     verdict = queries.verdict(session, chosen.id, current=row.verdict_id)
     context = _context(session, verdict)
     runs = queries.runs(session, row.id)
-    if verdict is not None and view.user.is_lead:
-        labels.see(session, user_id=view.user.id, revision_id=chosen.id)
+    view.shows_verdicts(one.id for one in history if one.outcome)
     newest = chosen.id == row.revision_id
     return view.page(
         "parts/ticket.html" if view.in_place else "ticket.html",
@@ -106,15 +103,9 @@ def _judged(  # noqa: PLR0913  what the page has read so far
     elif context is not None and revision.ticket.finished:
         findings = run_checks(revision, rubric=context.rubric, supplied=row.supplied)
     grouped = groups(findings, context) if context else ()
-    names = _names(context) if context else {}
-    marked = thread(revision, cites(grouped, escalations, names))
-    return {"groups": grouped, "escalations": escalations, "names": names, "thread": marked}
-
-
-def _names(context: Context) -> dict[str, str]:
-    """The titles of everything an id may stand for."""
-    rules = {rule.id: rule.title for rule in context.rules}
-    return {**rules, **{criterion.id: criterion.title for criterion in context.rubric.criteria}}
+    called = names.of(context)
+    marked = thread(revision, cites(grouped, escalations, called.titles))
+    return {"groups": grouped, "escalations": escalations, "called": called, "names": called.titles, "thread": marked}
 
 
 def _context(session: Session, verdict: VerdictRow | None) -> Context | None:
