@@ -27,7 +27,7 @@ def verdicts(found: Outcomes) -> str:
     if not found.total:
         return "No tickets were judged"
     return (
-        f"{plural(found.total, 'ticket')} judged: {found.passed:,} pass, {found.failed:,} fail, "
+        f"{plural(found.total, 'verdict')}: {found.passed:,} pass, {found.failed:,} fail, "
         f"{found.escalated:,} went to a person"
     )
 
@@ -81,7 +81,8 @@ def forecast(found: Forecast) -> str:
 def escalations(found: Escalations) -> str:
     if not found.total:
         return "No verdict had to go to a person"
-    return f"{plural(found.total, 'verdict')} went to a person, {found.open:,} of them still wait"
+    waits = "waits" if found.open == 1 else "wait"
+    return f"{plural(found.total, 'verdict')} went to a person, {found.open:,} of them still {waits}"
 
 
 def waiting(found: Escalations) -> str:

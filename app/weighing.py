@@ -97,6 +97,8 @@ def weigh(decision: Decision, machine: Machine, rubric: Rubric, *, blind: bool) 
     outcome = decision.outcome or _settled(verdict.outcome)
     changed = tuple(_changes(decision, machine))
     kind = "decide" if blind else _kind(machine, outcome, changed)
+    if kind == "confirm" and decision.outcome is None and not decision.findings:
+        return Problem("outcome", _SAME)
     if kind == "overrule" and not decision.blind and (problem := _unexplained(decision)):
         return problem
     score = None if decision.blind or outcome == "cannot_tell" else verdict.score
@@ -127,6 +129,12 @@ def _open(reasons: Sequence[str]) -> str:
     if not reasons:
         return "say pass, fail or cannot tell"
     return f"the findings leave it open ({'; '.join(reasons)}). Answer these, or choose pass, fail or cannot tell"
+
+
+# Whoever opens this form means to overrule: what was left as it is must not count as their consent.
+_SAME = (
+    "nothing here differs from what the machine said. Choose another verdict or finding, or the same verdict by name"
+)
 
 
 def _settled(outcome: MachineOutcome) -> Outcome:

@@ -377,7 +377,7 @@ def test_a_months_forecast_is_what_was_spent_and_the_mean_of_seven_days_for_the_
     ):
         make_run(session, recorded_at=at, cost_usd=Decimal(usd))
     found = money.forecast(session, end, ZONE)
-    assert (found.month, found.spent_usd, found.expected_usd) == ("2026-11", Decimal(22), Decimal(22 + 3 * 15))
+    assert (found.month, found.spent_usd, found.expected_usd) == ("November 2026", Decimal(22), Decimal(22 + 3 * 15))
     assert money.forecast(session, november, ZONE).month == "2026-10"
 
 

@@ -11,10 +11,11 @@ from sqlalchemy import select
 
 from app.clock import now
 from app.patterns import sweep
-from app.tables import Pattern, Proposal
+from app.tables import Label, Pattern, Proposal, Revision, Ticket
 from app.web.app import create_app
 from tests.browsers import signed_in
-from tests.factories import make_context, make_model_state, make_observation, make_run, make_ticket
+from tests.factories import make_context, make_model_state, make_observation, make_run, make_ticket, make_verdict
+from tests.sightings import labelled
 from tests.test_pages_patterns import facts, page, rows, section
 
 if TYPE_CHECKING:
@@ -84,6 +85,24 @@ def test_failures_are_counted_by_kind_and_day(pages: TestClient, session: Sessio
     assert (together, compared[1:]) == ("1", "nothing to compare")
     chart = section(main, "qc").all("svg", cls="bars")[0]
     assert chart.attributes["aria-label"] == "quoted words that are not in the ticket, day by day: 1, 0, 0, 0, 1, 0, 3"
+
+
+def test_imported_history_does_not_make_the_rate_look_better(pages: TestClient, session: Session, lead: User) -> None:
+    def overruled(*, live: bool) -> Label:
+        revision = session.get_one(Revision, make_ticket(session).revision_id)
+        revision.live = live
+        make_run(session, revision=revision)
+        label = labelled(session, lead, session.get_one(Ticket, revision.ticket_id))
+        label.verdict_id = make_verdict(session, revision, outcome="fail").id
+        return label
+
+    overruled(live=False)
+    label = overruled(live=True)
+    one = session.scalars(select(Ticket).where(Ticket.revision_id == label.revision_id)).one()
+    make_observation(session, one)
+    make_observation(session, one, observer="person", code="overruled", direction="false_fail", label_id=label.id)
+    session.commit()
+    assert [row[-1] for row in rows(section(page(pages, "/agents"), "qc"))] == ["100.0", "100.0"]
 
 
 def test_days_begin_where_the_people_are(

@@ -60,7 +60,7 @@ def test_each_chart_says_its_finding_and_has_its_numbers(pages: TestClient, sess
     judge(session, 3, days=2, result="met")
     judge(session, 20, days=9, result="met")
     page = _page(pages)
-    assert _title(page, "verdicts") == "12 tickets judged: 3 pass, 9 fail, 0 went to a person"
+    assert _title(page, "verdicts") == "12 verdicts: 3 pass, 9 fail, 0 went to a person"
     assert _title(page, "fail-rate") == "75 % of tickets fail, up from 0 %"
     assert _title(page, "criteria") == f"{CAUSE.title} is not met in 75 % of tickets, up from 0 %"
     assert _title(page, "cost") == "$0.12 paid, $0.010 a ticket"

@@ -232,7 +232,7 @@ def test_what_was_proposed_is_told_with_its_end(pages: TestClient, session: Sess
     assert "rejected by Lee Novak just now The rule is vague. Too narrow." in oldest.words
     assert newest.one("a").attributes["href"] == f"/proposals/{waiting.id}"
     said = section(main, "history").all("li")[0].words
-    assert said == "The chief of staff gave no answer that can be used just now It was cut off."
+    assert said == "No proposal came of it just now It was cut off."
 
 
 def test_a_lead_mutes_with_a_reason_and_unmutes(pages: TestClient, session: Session, lead: User) -> None:

@@ -128,11 +128,11 @@ def test_a_report_says_what_the_figures_say(deps: Deps, session: Session) -> Non
     opening = "Tickets judged: 12 of 12 that were finished. Fail rate: 75 % of tickets fail, up from 0 %."
     assert lines[2].startswith(opening)
     assert "- 12 tickets came, 12 were finished, 12 of them judged." in lines
-    assert "- 12 tickets judged: 3 pass, 9 fail, 0 went to a person." in lines
+    assert "- 12 verdicts: 3 pass, 9 fail, 0 went to a person." in lines
     assert "- Fail: 9 of 12 (75 %), up from 0 %, of those that passed or failed." in lines
     assert f"{title} is not met in 75 % of tickets, up from 0 %." in lines
     assert "- $0.12 paid, $0.010 a ticket." in lines
-    assert "- 2026-11: $0.12 so far, $0.26 by the end of it at this pace." in lines  # 12 cents and 8 days of 12/7
+    assert "- November 2026: $0.12 so far, $0.26 by the end of it at this pace." in lines  # 12 cents and 8 days of 12/7
     assert any(line.startswith("| judging tickets") for line in lines)
     assert report.figures["version"] == 1
     assert report.figures["outcomes"] == {"passed": 3, "failed": 9, "escalated": 0, "demonstration": 0, "unjudged": 0}

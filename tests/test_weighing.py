@@ -49,9 +49,19 @@ def _label(*given: Any, **values: Any) -> Weighed:  # noqa: ANN401  as `_weigh` 
 
 
 def test_to_say_the_same_confirms_and_needs_no_reason() -> None:
-    for outcome in ("pass", None):
-        assert _label(_machine("pass"), outcome) == Weighed("pass", 100.0, "confirm", ())
+    assert _label(_machine("pass"), "pass") == Weighed("pass", 100.0, "confirm", ())
+    assert _label(_machine("pass"), None, cause="met") == Weighed("pass", 100.0, "confirm", ())
     assert _label(_machine("fail", cause="not_met"), "fail", cause="not_met").kind == "confirm"
+
+
+@pytest.mark.parametrize("typed", [{}, WHY])
+def test_who_means_to_overrule_and_changes_nothing_has_not_confirmed(typed: dict[str, Any]) -> None:
+    refused = _weigh(_machine("fail", cause="not_met"), None, **typed)
+    assert isinstance(refused, Problem)
+    assert (refused.field, refused.words.split(".")[0]) == (
+        "outcome",
+        "nothing here differs from what the machine said",
+    )
 
 
 def test_findings_laid_over_come_to_another_verdict_by_the_same_code() -> None:

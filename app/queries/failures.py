@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Date, cast, func, literal, literal_column, select
+from sqlalchemy import Date, and_, cast, func, literal, literal_column, or_, select
 
 from app.patterns import stands
-from app.tables import Label, Observation, Run, Verdict
+from app.tables import Label, Observation, Revision, Run, Verdict
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -25,7 +25,10 @@ INSTANT = timedelta(microseconds=1)  # as exact as the database is
 
 @dataclass(frozen=True)
 class Chances:
-    """In how many runs of some time a failure could have shown; `decided` are pass or fail that a person looked at."""
+    """In how many runs of some time a failure could have shown; `decided` are pass or fail that a person looked at.
+
+    Imported history is in neither: what fails there is not counted, so it must not make the rate look better.
+    """
 
     runs: Mapping[tuple[str, str], int]  # (agent, purpose) -> answered ones
     decided: int
@@ -41,12 +44,15 @@ def chances(session: Session, *, after: datetime, until: datetime | None = None)
     end = literal_column("'infinity'::timestamptz") if until is None else literal(until)
     counted = (
         select(Run.agent, Run.purpose, func.count())
+        .outerjoin(Revision, Revision.id == Run.revision_id)
         .where(Run.recorded_at > after, Run.recorded_at <= end, Run.replied, Run.purpose.in_(FIRST_WORDS))
+        .where(or_(Run.revision_id.is_(None), Revision.live))
         .group_by(Run.agent, Run.purpose)
     )
     decided = (
         select(func.count(Label.revision_id.distinct()))
         .join(Verdict, Verdict.id == Label.verdict_id)
+        .join(Revision, and_(Revision.id == Label.revision_id, Revision.live))
         .where(Label.recorded_at > after, Label.recorded_at <= end, Verdict.outcome.in_(("pass", "fail")))
     )
     runs = {(agent, purpose): number for agent, purpose, number in session.execute(counted)}

@@ -27,6 +27,11 @@ EXAMPLES = 3
 MOST_LOOKED_AT = 50  # of a pattern's observations, the newest, to find examples on different tickets
 
 
+def waiting(session: Session) -> int:
+    """How many proposals a lead has to decide about."""
+    return session.scalar(select(func.count()).select_from(Proposal).where(Proposal.state == "open")) or 0
+
+
 @dataclass(frozen=True)
 class ProposalRow:
     """`decided_by` is a person's name; None while it is open."""

@@ -70,7 +70,7 @@ class TicketRow:
 class RevisionRow:
     """One state in the strip; `outcome` and `score` are of its newest verdict, if it has one. Numbered from 1.
 
-    `decision` is a person's, the one that stands.
+    `decision` is a person's, the one that stands. Not `live`: it came as imported history.
     """
 
     id: int
@@ -80,6 +80,7 @@ class RevisionRow:
     score: Decimal | None
     demonstration: bool
     decision: str | None
+    live: bool
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,7 @@ def revisions(session: Session, ticket_id: int) -> tuple[RevisionRow, ...]:
             newest.c.score,
             func.coalesce(newest.c.demonstration, false()),
             decided.scalar_subquery(),
+            RevisionTable.live,
         )
         .outerjoin(newest, true())
         .where(RevisionTable.ticket_id == ticket_id)

@@ -82,7 +82,7 @@ class Cost:
 class Forecast:
     """A calendar month: spent so far, and with the mean of the last seven days for each day that is left."""
 
-    month: str  # 2026-11
+    month: str  # November 2026
     spent_usd: Decimal
     expected_usd: Decimal
 
@@ -105,7 +105,7 @@ def forecast(session: Session, at: datetime, zone: ZoneInfo) -> Forecast:
     spent = _spent(session, Period(whole.start, at))
     daily = _spent(session, last_days(at)) / 7
     left = Decimal((whole.end - at) / DAY)
-    name = (at - INSTANT).astimezone(zone).strftime("%Y-%m")
+    name = (at - INSTANT).astimezone(zone).strftime("%B %Y")
     return Forecast(name, spent, spent + daily * left)
 
 

@@ -42,7 +42,7 @@ class Volume:
         """Finished and not judged, by the reason in words; only what there is."""
         reasons = {
             "too long for the model": self.too_long,
-            "no model was configured": self.no_model,
+            "checks only, no model was configured": self.no_model,
             "still waiting for their review": self.waiting,
             "parked, see operations": self.parked,
             "changed again before their turn": self.superseded,

@@ -47,6 +47,7 @@ def _in_force(view: View, *, done: str = "", back: notes.Note = notes.NOTHING, t
         done=done,
         back=back,
         to=to,
+        folder=view.settings.context_dir,
         **(_read(releases.load(view.session, row.version)) if row else {}),
     )
 

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from
 
 from app import releases
 from app.errors import Forbidden
-from app.queries import contexts, tickets
+from app.importing import SAMPLE_SOURCE
+from app.queries import contexts, proposals, tickets
 from app.queries.labels import progress
 from app.queries.tickets import NEED_DECISION, Cursor, Filters
 from app.web.guard import guard
@@ -61,8 +62,9 @@ def queue(
         "queues": _same(tickets.queues(view.session)),
         "sources": _same(tickets.sources(view.session)),
         "assignees": _same(tickets.assignees(view.session)) if view.user.is_lead else {},
+        "proposals": proposals.waiting(view.session),
     }
-    return view.page("queue.html", **listed, **choices)
+    return view.page("queue.html", **listed, **choices, only_samples=set(choices["sources"]) == {SAMPLE_SOURCE})
 
 
 def _same(names: Iterable[str]) -> dict[str, str]:
