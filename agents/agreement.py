@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, comb, sqrt
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 FEWEST = 10  # pairs; below, a share says more about chance than about the judges
 CONFIDENCE = 0.95
+POWER = 0.8  # in how many of such comparisons a difference that is there is to be found
+RESAMPLES = 2_000
+SEED = 20_261_126  # arbitrary and fixed: the same labels give the same intervals
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+_Z_POWER = NormalDist().inv_cdf(POWER)
 
 
 class Interval(NamedTuple):
@@ -60,3 +67,149 @@ def exact(hits: int, n: int) -> Interval:
 
     found = binomtest(hits, n).proportion_ci(confidence_level=CONFIDENCE, method="exact")
     return Interval(float(found.low), float(found.high))
+
+
+class Table(NamedTuple):
+    """What a person and the machine said about the same things. Positive is a fail, which is what is looked for."""
+
+    hits: int  # both said fail
+    missed: int  # the person said fail, the machine did not
+    false: int  # the machine said fail, the person did not
+    clear: int  # neither did
+
+    @property
+    def n(self) -> int:
+        return sum(self)
+
+    @property
+    def agreed(self) -> int:
+        return self.hits + self.clear
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure with its 95 % interval; both None where it is not defined, as sensitivity is without any fail."""
+
+    value: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Never one of them alone: 92 % agreement can be a kappa of 0.29 and an AC1 of 0.91."""
+
+    raw: Measure
+    sensitivity: Measure
+    specificity: Measure
+    kappa: Measure
+    ac1: Measure
+
+
+def measures(table: Table) -> Measures | None:
+    """All five with their intervals: Wilson's for shares, a bootstrap's for kappa and AC1. None below FEWEST pairs."""
+    if table.n < FEWEST:
+        return None
+    drawn = _resampled(table)
+    return Measures(
+        raw=_share(table.agreed, table.n),
+        sensitivity=_share(table.hits, table.hits + table.missed),
+        specificity=_share(table.clear, table.clear + table.false),
+        kappa=_corrected(table, cohen_chance, drawn),
+        ac1=_corrected(table, gwet_chance, drawn),
+    )
+
+
+def kappa(table: Table) -> float | None:
+    """Cohen's kappa (Educational and Psychological Measurement 20, 1960); None where only one answer was ever given."""
+    return _beyond(table, cohen_chance(table))
+
+
+def ac1(table: Table) -> float | None:
+    """Gwet's AC1 (British Journal of Mathematical and Statistical Psychology 61, 2008), which rare fails do not sink."""
+    return _beyond(table, gwet_chance(table))
+
+
+def cohen_chance(table: Table) -> float:
+    """Agreement by chance, of two judges who keep to their own shares of fails: pq + (1 - p)(1 - q)."""
+    person, machine = _fails(table)
+    return person * machine + (1 - person) * (1 - machine)
+
+
+def gwet_chance(table: Table) -> float:
+    """Agreement by chance as Gwet has it: 2 r (1 - r), r the mean of both shares of fails."""
+    mean = sum(_fails(table)) / 2
+    return 2 * mean * (1 - mean)
+
+
+def _fails(table: Table) -> tuple[float, float]:
+    return (table.hits + table.missed) / table.n, (table.hits + table.false) / table.n
+
+
+def _beyond(table: Table, chance: float) -> float | None:
+    """The share of agreement beyond chance that was reached."""
+    return None if chance >= 1 else (table.agreed / table.n - chance) / (1 - chance)
+
+
+def _share(hits: int, n: int) -> Measure:
+    return Measure(hits / n, wilson(hits, n)) if n else Measure(None, None)
+
+
+def _corrected(table: Table, chance: Callable[[Table], float], drawn: Sequence[Table]) -> Measure:
+    """With the middle 95 % of what resampling gives. Draws in which the figure is not defined are left out.
+
+    Where all agree, so do all draws, and a bootstrap would claim certainty: there the bounds are those of the raw
+    share (Wilson), corrected for the same chance.
+    """
+    value = _beyond(table, chance(table))
+    if value is None:
+        return Measure(None, None)
+    if table.agreed == table.n:
+        low = (wilson(table.n, table.n).low - chance(table)) / (1 - chance(table))
+        return Measure(value, Interval(low, 1.0))
+    again = sorted(found for one in drawn if (found := _beyond(one, chance(one))) is not None)
+    return Measure(value, Interval(_quantile(again, 1 - CONFIDENCE), _quantile(again, 1 + CONFIDENCE)))
+
+
+def _quantile(ordered: Sequence[float], twice: float) -> float:
+    """The value below which half of `twice` of them lie; the nearest there is."""
+    return ordered[min(int(twice / 2 * len(ordered)), len(ordered) - 1)]
+
+
+def _resampled(table: Table) -> list[Table]:
+    """The same number of pairs drawn from these with replacement, many times, always the same draws (Efron 1979)."""
+    from scipy.stats import multinomial  # noqa: PLC0415  half a second that only evaluations need
+
+    shares = [count / table.n for count in table]
+    drawn = multinomial.rvs(table.n, shares, size=RESAMPLES, random_state=SEED)
+    return [Table(*map(int, row)) for row in drawn]
+
+
+class Paired(NamedTuple):
+    """Two machines on the same labelled things: how often only one of them was right."""
+
+    n: int
+    first_only: int
+    second_only: int
+
+
+def separated(pairs: Paired) -> bool:
+    """Whether one is better beyond chance at 5 %: the exact test on the discordant pairs (McNemar 1947), two-sided."""
+    discordant = pairs.first_only + pairs.second_only
+    fewer = min(pairs.first_only, pairs.second_only)
+    tail = sum(comb(discordant, count) for count in range(fewer + 1))
+    return 2 * tail <= (1 - CONFIDENCE) * 2**discordant
+
+
+def labels_needed(pairs: Paired) -> int | None:
+    """How many labels in all would show a difference as large as this one, in 4 of 5 attempts.
+
+    n = (z(0.975) sqrt(s) + z(0.8) sqrt(s - d^2))^2 / d^2, s the share of discordant pairs, d the difference of the two
+    shares that are right: the normal approximation for two paired proportions (Connor, Biometrics 43, 1987, 207-211).
+    None where no difference was seen: then no number would.
+    """
+    if pairs.first_only == pairs.second_only:
+        return None
+    discordant = (pairs.first_only + pairs.second_only) / pairs.n
+    squared = ((pairs.first_only - pairs.second_only) / pairs.n) ** 2
+    spread = _Z * sqrt(discordant) + _Z_POWER * sqrt(max(0.0, discordant - squared))
+    return ceil(spread**2 / squared)

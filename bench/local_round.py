@@ -3,8 +3,10 @@
     .venv/bin/python -m bench.local_round [--data-dir DIR] [--model GGUF]
 
 Reports that people closed as "Needs more info" are judged by the local model. Where it calls the problem clear, the
-script overrules it for the person who closed the ticket. Three of these open a pattern; the local model then plays the
-chief of staff, and its proposal, if it makes one that may be tried, is tried. Takes an hour on two quiet cores.
+script overrules it for the person who closed the ticket. Three failures of a kind open a pattern, these or the model's
+own; the model then plays the chief of staff, and the first proposal that may be tried is tried. The script approves
+what mends something and breaks nothing, sends the next ticket, rolls back, and reads the week's report; else it
+rejects. Takes an hour on two quiet cores.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,7 @@ from tests.house import House
 from tests.test_up import free_port
 from tests.visitor import Visitor
 
-CANDIDATES = 6  # tickets that are judged; the shortest, because each token costs milliseconds here
-NEEDED = 3
+CANDIDATES = 4  # tickets that are judged; the shortest, because each token costs milliseconds here
 LOOK_EVERY = 5.0  # seconds
 LONGEST = 3 * 3600.0  # seconds for any one step
 PASSWORD = "correct horse battery staple"  # noqa: S105  of a service that lives as long as this script
@@ -87,14 +89,15 @@ def _play(house: House, folder: Path) -> None:
     tickets = _judged(play, folder)
     wrong = [row for row in tickets if row[2] == "met"]
     play.say(f"{len(wrong)} of {len(tickets)} problems that people could not work on were called clear")
-    if len(wrong) < NEEDED:
-        play.say("too few to make a pattern; the round ends here")
-        return
-    for ticket, name, _ in wrong[:NEEDED]:
+    for ticket, name, _ in wrong:
         _overrule(lead, ticket)
         play.say(f"{name}: overruled, not clear")
-    play.say(f"patterns: {play.rows('select agent, code, subject, direction, state from patterns')}")  # noqa: S608
-    _proposed(play)
+    tried = _tried(play)
+    if tried is None:
+        play.say("no proposal came of it that may be tried; the round ends here")
+    elif _decided(play, lead, *tried):
+        _released(play, lead, folder)
+    _reported(play, lead)
 
 
 def _lead(house: House) -> Visitor:
@@ -107,26 +110,36 @@ def _lead(house: House) -> Visitor:
 
 def _judged(play: Round, folder: Path) -> list[tuple[Any, ...]]:
     """Id, name and what was found of the problem, of each candidate, when all are judged."""
+    _sent(play, folder, slice(CANDIDATES))
+    found = _all_judged(play, CANDIDATES)
+    for _, name, result, outcome in found:
+        play.say(f"{name}: clear problem {result}, verdict {outcome}")
+    return [row[:3] for row in found]
+
+
+def _sent(play: Round, folder: Path, which: slice) -> None:
+    """The shortest reports of different requesters that could not be worked on, as they were when people closed them."""
     rows = [json.loads(line) for line in TICKETS.read_bytes().splitlines()]
     unclear = [row for row in rows if (row["resolution"] or {}).get("code") == UNCLEAR]
-    shortest = sorted(unclear, key=lambda row: len(json.dumps(row)))
-    chosen = list({row["requester"]: row for row in shortest if row["requester"]}.values())[:CANDIDATES]
-    file = folder / "unclear.jsonl"
+    longest_first = sorted(unclear, key=lambda row: len(json.dumps(row)), reverse=True)
+    shortest = {row["requester"]: row for row in longest_first if row["requester"]}
+    chosen = sorted(shortest.values(), key=lambda row: len(json.dumps(row)))[which]
     for row in chosen:
         del row["labels"]
         row["resolution"] = {"note": row["resolution"]["note"]}
+    file = folder / f"from{which.start or 0}.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in chosen), "utf-8")
     play.house.command("import", str(file), "--live")
-    play.say(f"{len(chosen)} tickets are in; the local model begins")
+    play.say(f"{len(chosen)} more in; the local model begins")
+
+
+def _all_judged(play: Round, count: int) -> list[tuple[Any, ...]]:
     statement = """
         select tickets.id, tickets.external_id, findings.result, verdicts.outcome from tickets
         join verdicts on verdicts.id = tickets.verdict_id join findings on findings.verdict_id = verdicts.id
         where findings.criterion = %s and tickets.review_state = 'done' order by tickets.id
     """
-    found = play.wait_for(statement, CRITERION, least=len(chosen))
-    for _, name, result, outcome in found:
-        play.say(f"{name}: clear problem {result}, verdict {outcome}")
-    return [row[:3] for row in found]
+    return play.wait_for(statement, CRITERION, least=count)
 
 
 def _overrule(lead: Visitor, ticket: int) -> None:
@@ -135,26 +148,73 @@ def _overrule(lead: Visitor, ticket: int) -> None:
     lead.submit(f"/tickets/{ticket}/decision", **words, **{f"finding__{CRITERION}": "not_met"})
 
 
-def _proposed(play: Round) -> None:
-    ends = "select kind, note from pattern_events where kind in ('no_answer', 'proposed')"
-    kind, note = play.wait_for(ends)[0]
-    play.say(f"the chief of staff: {kind} {note}")
-    for run in play.rows("select purpose, outcome, output_tokens, latency_ms from runs where agent = 'chief_of_staff'"):
-        play.say(f"  its call: {run}")
-    if kind == "no_answer":
-        return
-    for proposal in play.rows("select kind, why, questions from proposals"):
-        play.say(f"  its proposal: {proposal}")
-    for (edits,) in play.rows("select edits from drafts"):
-        play.say(f"  its edits: {json.dumps(edits)}")
-    if not play.rows("select from replays"):
-        return
-    state, note, result, calls = play.wait_for(
-        "select state, note, result, calls from replays where state in ('done', 'failed')"
-    )[0]
-    play.say(f"tried with {calls} calls: {state} {note}")
-    if result:
-        play.say(f"  {json.dumps(result['summary'])}")
+def _tried(play: Round) -> tuple[int, dict[str, Any]] | None:
+    """The first proposal that was tried, and the summary of its trial; None where all calls led to nothing."""
+    told, began = 0, time.monotonic()
+    while time.monotonic() - began < LONGEST:
+        idle = not play.rows(_WORK)
+        for number, what, kind, note in play.rows(_EVENTS, told):
+            told = number
+            play.say(f"{what}: {kind} {note}")
+        for proposal, state, note, summary in play.rows(_TRIALS):
+            _tell_proposal(play, proposal)
+            play.say(f"its trial: {state} {note} {json.dumps(summary)}")
+            return (proposal, summary) if summary else None
+        if idle:
+            return None
+        time.sleep(LOOK_EVERY)
+    sys.exit("gave up waiting for a trial")
+
+
+_EVENTS = """
+    select pattern_events.id, concat_ws(' ', agent, code, subject, direction), kind, note
+    from pattern_events join patterns on patterns.id = pattern_id where pattern_events.id > %s order by 1
+"""
+_TRIALS = """
+    select proposal_id, replays.state, replays.note, result -> 'summary' from replays
+    join drafts on drafts.id = draft_id where replays.state in ('done', 'failed') order by replays.id limit 1
+"""
+_WORK = """
+    select from procrastinate.procrastinate_jobs
+    where status in ('todo', 'doing') and task_name in ('review', 'patterns', 'propose', 'replay')
+"""
+
+
+def _tell_proposal(play: Round, proposal: int) -> None:
+    for told in play.rows("select kind, why, questions from proposals where id = %s", proposal):
+        play.say(f"the proposal: {told}")
+    for (edits,) in play.rows("select edits from drafts where proposal_id = %s", proposal):
+        play.say(f"its edits: {json.dumps(edits)}")
+
+
+def _decided(play: Round, lead: Visitor, proposal: int, summary: dict[str, Any]) -> bool:
+    """Approved, by the rule at the head of this file."""
+    good = summary["fixed"]["count"] > 0 and summary["broken"]["count"] == 0
+    page = f"/proposals/{proposal}"
+    lead.open(page)
+    if good:
+        lead.submit(f"{page}/approve", note="It mends, and breaks nothing.")
+    else:
+        lead.submit(f"{page}/reject", reason="Its trial does not show that it helps.")
+    play.say("approved, and in force" if good else "rejected: its trial does not show that it helps")
+    return good
+
+
+def _released(play: Round, lead: Visitor, folder: Path) -> None:
+    _sent(play, folder, slice(CANDIDATES, CANDIDATES + 1))
+    for _, name, result, outcome in _all_judged(play, CANDIDATES + 1)[CANDIDATES:]:
+        play.say(f"by the new texts, {name}: clear problem {result}, verdict {outcome}")
+    lead.open("/context")
+    lead.submit("/context/rollback", note="The round is over.")
+    play.say("rolled back")
+
+
+def _reported(play: Round, lead: Visitor) -> None:
+    week = datetime.now(UTC).strftime("%G-W%V")
+    lead.open("/reports")
+    lead.submit(f"/reports/{week}/again")
+    ((text,),) = play.wait_for("select markdown from reports order by id desc limit 1")
+    print(text)
 
 
 if __name__ == "__main__":
