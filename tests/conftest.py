@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,12 @@ BEGIN
     END LOOP;
 END $$
 """
+
+
+def pytest_configure() -> None:
+    """Ctrl-C can be tried: a shell that runs the tests in the background has it ignored, in all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
