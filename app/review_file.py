@@ -1,6 +1,7 @@
 """`ticketqc review FILE`: judges the tickets of a file without a server or a database.
 
-1. Read the file; rows that cannot be read are reported by line and skipped.
+1. Read the file; rows that cannot be read are reported by line and skipped. Tickets and results lie in spools, so that
+   memory does not grow with the file.
 2. Read the context from disk; it must lint without errors.
 3. Open the model, and warm the vendor's cache for both agents at once.
 4. Judge every ticket, many at a time; each paid reply is in the journal before it is used.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -29,9 +30,10 @@ from agents.question import Agent, Ask, NonceFor, Purpose, Question, Reply, Usag
 from agents.ticket import Revision, Ticket, TicketError, parse_jsonl_line, supplied_fields
 from app.errors import TicketqcError
 from app.models import Choice, Ready, explain
+from app.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -68,9 +70,9 @@ class BadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """The readable tickets of a file in its order, and the rows that were skipped."""
+    """The readable tickets of a file in its order, secrets masked, and the rows that were skipped."""
 
-    tickets: tuple[Ticket, ...]
+    revisions: Spool[Revision]
     bad_rows: tuple[BadRow, ...]
 
 
@@ -117,7 +119,7 @@ def _sum_usage(parts: Sequence[Usage]) -> Usage:
 class Reviewed:
     """One ticket's judgement, or why there is none. `first` is triage and the first QC run; the rest came after."""
 
-    ticket: Ticket
+    external_id: str
     judgement: Judgement | None
     problem: str
     models: tuple[str, ...]
@@ -155,7 +157,7 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Report:
-    reviewed: tuple[Reviewed, ...]
+    reviewed: Spool[Reviewed]
     bad_rows: tuple[BadRow, ...]
     context: Context
     model: str  # empty: none
@@ -167,23 +169,22 @@ class Report:
 
 def read_tickets(path: Path) -> Batch:
     """The tickets of a JSONL file. Raises ReviewError where there is nothing to review."""
+    revisions: Spool[Revision] = Spool()
+    bad: list[BadRow] = []
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    if line.strip():
+                        revisions.append(revise(_finished(parse_jsonl_line(line))))
+                except TicketError as error:
+                    bad.append(BadRow(number, str(error)))
     except OSError as error:
         raise ReviewError(f"cannot read {path}: {error.strerror}") from error
-    tickets: list[Ticket] = []
-    bad: list[BadRow] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            tickets.append(_finished(parse_jsonl_line(line)))
-        except TicketError as error:
-            bad.append(BadRow(number, str(error)))
-    if not tickets:
+    if not revisions:
         shown = "; ".join(f"line {row.line}: {row.problem}" for row in bad[:3])
         raise ReviewError(f"no ticket can be read from {path}" + (f": {shown}" if bad else ": the file is empty"))
-    return Batch(tuple(tickets), tuple(bad))
+    return Batch(revisions, tuple(bad))
 
 
 def _finished(ticket: Ticket) -> Ticket:
@@ -198,6 +199,27 @@ def read_context(folder: Path) -> Context:
         return usable(read_folder(folder))
     except ContextError as error:
         raise ReviewError(f"the context files have errors:\n{error}") from error
+
+
+class _Turns:
+    """The numbered tickets, each handed out once; none after the end."""
+
+    def __init__(self, revisions: Iterable[Revision]) -> None:
+        self._left = enumerate(revisions)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[tuple[int, Revision]]:
+        """For one thread of several: those that no other has."""
+        while (turn := self._next()) is not None:
+            yield turn
+
+    def _next(self) -> tuple[int, Revision] | None:
+        with self._lock:
+            return next(self._left, None)
+
+    def end(self) -> None:
+        with self._lock:
+            self._left = enumerate(())
 
 
 class _SecondBudget:
@@ -233,22 +255,24 @@ class Reviewer:
 
     def review(self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None) -> Report:
         """Raises ReviewError where no call can succeed (key, billing, model); replies so far are kept."""
-        supplied = supplied_fields(batch.tickets)
-        revisions = [revise(ticket) for ticket in batch.tickets]
-        seconds = self._second_budget(revisions)
+        supplied = supplied_fields(revision.ticket for revision in batch.revisions)
+        seconds = self._second_budget(batch.revisions)
+        turns = _Turns(batch.revisions)
+        reviewed: Spool[Reviewed] = Spool()
 
-        def one(revision: Revision) -> Reviewed:
-            with self._stopping_others():
-                reviewed = self._review(revision, supplied=supplied, seconds=seconds)
-            on_done()
-            return reviewed
+        def work() -> None:
+            with self._ending_all(turns):
+                for number, revision in turns:
+                    reviewed.put(number, self._review(revision, supplied=supplied, seconds=seconds))
+                    on_done()
 
         started = time.monotonic()
-        tickets: list[Future[Reviewed]] = []
-        with self._pool(concurrency * TICKETS_PER_CALL, tickets) as pool:
-            priming = self._prime(pool, revisions)
-            tickets += [pool.submit(one, revision) for revision in revisions]
-            reviewed = tuple(ticket.result() for ticket in tickets)
+        workers: list[Future[None]] = []
+        with self._pool(concurrency * TICKETS_PER_CALL, workers, turns) as pool:
+            priming = self._prime(pool, batch.revisions)
+            workers += [pool.submit(work) for _ in range(concurrency * TICKETS_PER_CALL)]
+            for worker in as_completed(workers):  # the first to fail is the first to be told
+                worker.result()
         return Report(
             reviewed=reviewed,
             bad_rows=batch.bad_rows,
@@ -261,17 +285,17 @@ class Reviewer:
         )
 
     @contextmanager
-    def _pool(self, threads: int, tickets: list[Future[Reviewed]]) -> Iterator[ThreadPoolExecutor]:
+    def _pool(self, threads: int, workers: list[Future[None]], turns: _Turns) -> Iterator[ThreadPoolExecutor]:
         """Its threads are over when the block is, unless Ctrl-C ends it: then what is under way has a moment."""
         pool = ThreadPoolExecutor(threads, thread_name_prefix="review")
         try:
-            with self._stopping_others():
+            with self._ending_all(turns):
                 yield pool
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             free = self.ready is None or self.ready.demonstration
             with suppress(KeyboardInterrupt):  # a second time: at once
-                wait([ticket for ticket in tickets if ticket.running()], timeout=0 if free else PATIENCE)
+                wait([worker for worker in workers if worker.running()], timeout=0 if free else PATIENCE)
             raise Stopped(f"stopped. {KEPT}") from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -279,16 +303,17 @@ class Reviewer:
         pool.shutdown()
 
     @contextmanager
-    def _stopping_others(self) -> Iterator[None]:
+    def _ending_all(self, turns: _Turns) -> Iterator[None]:
         """What ends this ends all: no call is paid whose reply nobody reads, or the disk cannot keep."""
         try:
             yield
         except BaseException:
+            turns.end()
             for ready in filter(None, (self.ready, self.strong)):
                 ready.asking.stop()
             raise
 
-    def _second_budget(self, revisions: Sequence[Revision]) -> _SecondBudget:
+    def _second_budget(self, revisions: Spool[Revision]) -> _SecondBudget:
         ready = self.ready
         asked = (self._asked(ready, "qc", one, purpose="second") for one in revisions) if ready else ()
         recorded = frozenset(one.revision_hash for one in asked if self.store.find(one) is not None)
@@ -302,7 +327,7 @@ class Reviewer:
             revision, self.context, model=ready.model, nonce_for=self.nonce_for, triage=None, purpose=purpose
         )
 
-    def _cold(self, ready: Ready, revisions: Sequence[Revision]) -> Iterator[Question]:
+    def _cold(self, ready: Ready, revisions: Spool[Revision]) -> Iterator[Question]:
         """For each agent the first question that will be paid for; where every reply is on record there is none."""
         for agent in AGENTS:
             short = (revision for revision in revisions if not too_long(revision, ready.token_limit))
@@ -311,7 +336,7 @@ class Reviewer:
             if first is not None:
                 yield first
 
-    def _prime(self, pool: ThreadPoolExecutor, revisions: Sequence[Revision]) -> Spending:
+    def _prime(self, pool: ThreadPoolExecutor, revisions: Spool[Revision]) -> Spending:
         """The agents' prefixes into the vendor's cache, in parallel."""
         spending = Spending()
         if (ready := self.ready) is None:
@@ -343,7 +368,7 @@ class Reviewer:
             if failure.stops_all and ready is not None:
                 raise _stopped(failure, ready.model) from failure
             problem = f"not judged: {failure}"
-        return Reviewed(revision.ticket, judgement, problem, tuple(sorted(models)), first, **extra)
+        return Reviewed(revision.ticket.external_id, judgement, problem, tuple(sorted(models)), first, **extra)
 
     def _accounted(self, ready: Ready, *, first: Spending, extra: Mapping[Extra, Spending], models: set[str]) -> Ask:
         """The model, with every reply of one ticket booked on what it was for."""

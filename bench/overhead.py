@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import SecretStr
 
-from agents.masking import revise
 from agents.ticket import supplied_fields
 from app.journal import Journal
 from app.limiter import Limiter
@@ -89,11 +88,11 @@ def profile(server: DoubleProcess, folder: Path) -> None:
     ready = open_model(settings, choose(settings), limiter=Limiter(maximum=1), local=None)
     with Journal(folder / "replies.jsonl") as journal:
         reviewer = Reviewer(context, ready, journal, lambda key: key[:16], date(2026, 11, 26))
-        revisions = [revise(ticket) for ticket in batch.tickets]
-        seconds = reviewer._second_budget(revisions)  # noqa: SLF001  what the threads of `review` do, in this one
+        supplied = supplied_fields(revision.ticket for revision in batch.revisions)
+        seconds = reviewer._second_budget(batch.revisions)  # noqa: SLF001  what the threads of `review` do, in this one
         profiler = cProfile.Profile()
-        for revision in revisions:
-            profiler.runcall(reviewer._review, revision, supplied=supplied_fields(batch.tickets), seconds=seconds)  # noqa: SLF001
+        for revision in batch.revisions:
+            profiler.runcall(reviewer._review, revision, supplied=supplied, seconds=seconds)  # noqa: SLF001
     ready.asking.close()
     pstats.Stats(profiler, stream=sys.stdout).strip_dirs().sort_stats("tottime").print_stats(TOP)
 

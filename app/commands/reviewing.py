@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -64,7 +63,7 @@ def review(
         reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date(), strong)
         startup = time.monotonic() - started
         at_once = LOCAL_CONCURRENCY if ready is not None and ready.demonstration else concurrency
-        with _progress(errors, total=len(batch.tickets)) as advance:
+        with _progress(errors, total=len(batch.revisions)) as advance:
             report = reviewer.review(batch, concurrency=at_once, on_done=advance)
     with _standard_output():
         _print(report, errors, as_json=as_json, startup_seconds=startup)
@@ -91,9 +90,7 @@ def _print(report: Report, errors: Console, *, as_json: bool, startup_seconds: f
     if not as_json:
         review_output.print_report(report, Console(), startup_seconds=startup_seconds)
         return
-    whole = review_output.as_json(report, startup_seconds=startup_seconds)
-    json.dump(whole, sys.stdout, indent=1)  # as ASCII: in any locale, and without orders to a terminal
-    sys.stdout.write("\n")
+    review_output.write_json(report, sys.stdout, startup_seconds=startup_seconds)
     review_output.print_summary(report, errors, startup_seconds=startup_seconds)
 
 
