@@ -160,14 +160,11 @@ def _review(server: DoubleProcess, folder: Path, tickets: int, *, concurrency: i
     }
     command = [sys.executable, "-m", "app.cli", "review", str(place / "tickets.jsonl"), "--json"]
     command += ["--concurrency", str(concurrency)]
+    measured = [sys.executable, "-m", "bench.measured", str(place / "used.json"), *command]
     started = time.monotonic()
     with (place / "out.json").open("wb") as out:
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.DEVNULL)  # noqa: S603
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"review failed ({process.returncode})")
-    return Used(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        subprocess.run(measured, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.DEVNULL, check=True)  # noqa: S603
+    return Used(time.monotonic() - started, *json.loads((place / "used.json").read_bytes()))
 
 
 def _mark(value: float, bar: float) -> str:
