@@ -22,6 +22,7 @@ from agents.tokens import token_estimate
 from app import clock, ledger
 from app.db import transaction
 from app.limiter import NotSent
+from app.locks import Lock, take
 from app.tables import BudgetStop, Reservation
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WARN_AT = Decimal("0.8")
-LOCK = 7_133_703  # arbitrary; those who set aside at the same moment see each other's
 LONGEST_CALL = timedelta(minutes=40)  # with all its tries; a dead worker's reservation counts no longer
 VARIABLE = "TICKETQC_DAILY_BUDGET_USD"
 
@@ -133,7 +133,7 @@ class Budget:
         """So much of today's budget is set aside; its number is for `release`. Raises OverBudget."""
         with transaction(self._engine) as session:
             session.execute(text("set local synchronous_commit = off"))  # a reservation that a crash loses is no loss
-            session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+            take(session, Lock.BUDGET)
             now = standing(session, limit=self.limit, now=self._now(), zone=self._zone)
             if self.limit is None or now.spent_usd + now.reserved_usd + needed <= self.limit:
                 until = func.now() + literal(LONGEST_CALL)
