@@ -23,9 +23,10 @@ from sqlalchemy import delete, select, update
 
 from agents.gateway import CallFailed
 from agents.judge import Panel
+from agents.prices import worst
 from app import reviewing
 from app.batches import FREE, MOST_TRIES, hand_over, live_instead, lose, sent
-from app.budget import OverBudget, worst
+from app.budget import OverBudget
 from app.clock import now
 from app.db import transaction
 from app.jobs import transient

@@ -17,8 +17,7 @@ import structlog
 from sqlalchemy import Engine, delete, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from agents.prices import most
-from agents.tokens import token_estimate
+from agents.prices import worst
 from app import clock, ledger
 from app.db import transaction
 from app.limiter import NotSent
@@ -167,9 +166,3 @@ def _stop(session: Session, day: Day, needed: Decimal) -> None:
     statement = insert(BudgetStop).values(day=day.name, needed_usd=needed)
     least = func.least(BudgetStop.needed_usd, statement.excluded.needed_usd)
     session.execute(statement.on_conflict_do_update(index_elements=["day"], set_={"needed_usd": least}))
-
-
-def worst(question: Question, *, on: date, batch: bool = False) -> Decimal | None:
-    """What the call may cost at the most; None where its model has no known price."""
-    prompt = (*question.system, *(turn.text for turn in question.turns), str(question.schema))
-    return most(question.model, prompt=sum(map(token_estimate, prompt)), output=question.max_tokens, on=on, batch=batch)

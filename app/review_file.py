@@ -26,17 +26,18 @@ from agents.gateway import CallFailed
 from agents.judge import SECOND_SHARE, Judgement, Panel, Strong, judge, too_long
 from agents.masking import revise
 from agents.prices import cost
-from agents.question import Agent, Ask, NonceFor, Purpose, Question, Reply, Usage
 from agents.ticket import Revision, Ticket, TicketError, parse_jsonl_line, supplied_fields
 from app.errors import TicketqcError
 from app.models import Choice, Ready, explain
+from app.spending import NoRoom, RunBudget, Spending
 from app.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import date
     from pathlib import Path
 
+    from agents.question import Agent, Ask, NonceFor, Purpose, Question, Reply
     from app.asking import Store
 
 # More tickets are in work than calls are in flight (the model's pace sees to that), so that no slot stands idle while
@@ -76,45 +77,6 @@ class Batch:
     bad_rows: tuple[BadRow, ...]
 
 
-@dataclass
-class Spending:
-    """What replies cost; `unpriced` counts replies whose model has no price in the book."""
-
-    usage: Usage = field(default_factory=Usage)
-    cost_usd: Decimal = Decimal(0)
-    replies: int = 0
-    reused: int = 0
-    unpriced: int = 0
-
-    def add(self, reply: Reply, *, reused: bool, price: Decimal | None) -> None:
-        self.replies += 1
-        self.reused += reused
-        if reused:
-            return
-        self.usage = _sum_usage((self.usage, reply.usage))
-        if price is None:
-            self.unpriced += 1
-        else:
-            self.cost_usd += price
-
-    @property
-    def known_cost(self) -> Decimal | None:
-        return None if self.unpriced else self.cost_usd
-
-    def __add__(self, other: Spending) -> Spending:
-        return Spending(
-            _sum_usage((self.usage, other.usage)),
-            self.cost_usd + other.cost_usd,
-            self.replies + other.replies,
-            self.reused + other.reused,
-            self.unpriced + other.unpriced,
-        )
-
-
-def _sum_usage(parts: Sequence[Usage]) -> Usage:
-    return Usage(**{name: sum(getattr(part, name) for part in parts) for name in Usage.__dataclass_fields__})
-
-
 @dataclass(frozen=True)
 class Reviewed:
     """One ticket's judgement, or why there is none. `first` is triage and the first QC run; the rest came after."""
@@ -127,6 +89,7 @@ class Reviewed:
     second: Spending
     masked: Spending
     strong: Spending
+    left: bool = False  # the run's budget had no room: another run goes on with it
 
     @property
     def known_cost(self) -> Decimal | None:
@@ -135,9 +98,10 @@ class Reviewed:
 
 @dataclass
 class Attempts:
-    """A store that also counts the attempts that brought no reply."""
+    """A store that also counts the attempts that brought no reply, and books the others on the run's budget."""
 
     store: Store
+    budget: RunBudget | None = None
     without_reply: int = 0
     possibly_billed: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -146,6 +110,8 @@ class Attempts:
         return self.store.find(question)
 
     def keep(self, question: Question, reply: Reply) -> Reply:
+        if self.budget is not None:
+            self.budget.book(question, reply)
         return self.store.keep(question, reply)
 
     def failed(self, question: Question, failure: CallFailed) -> None:
@@ -165,6 +131,7 @@ class Report:
     priming: Spending
     attempts: Attempts
     seconds: float  # from the first request to the last verdict
+    budget: Decimal | None  # US$
 
 
 def read_tickets(path: Path) -> Batch:
@@ -248,10 +215,11 @@ class Reviewer:
     nonce_for: NonceFor
     today: date  # chooses the price
     strong: Ready | None = None  # asked where the worker abstains
+    budget: RunBudget | None = None  # the same that holds the calls of both
 
     @cached_property
     def attempts(self) -> Attempts:
-        return Attempts(self.store)
+        return Attempts(self.store, self.budget)
 
     def review(self, batch: Batch, *, concurrency: int, on_done: Callable[[], None] = lambda: None) -> Report:
         """Raises ReviewError where no call can succeed (key, billing, model); replies so far are kept."""
@@ -282,6 +250,7 @@ class Reviewer:
             priming=priming,
             attempts=self.attempts,
             seconds=time.monotonic() - started,
+            budget=self.budget.limit if self.budget else None,
         )
 
     @contextmanager
@@ -343,13 +312,23 @@ class Reviewer:
             return spending
         asked = tuple(self._cold(ready, revisions))
         try:
-            replies = list(pool.map(lambda question: ready.asking.prime(question, self.attempts), asked))
+            replies = list(pool.map(lambda question: self._primed(ready, question), asked))
         except CallFailed as failure:
             raise _stopped(failure, ready.model) from failure
         for reply in replies:
             if reply is not None:
                 spending.add(reply, reused=False, price=self._price(ready, reply))
         return spending
+
+    def _primed(self, ready: Ready, question: Question) -> Reply | None:
+        """None where the endpoint keeps prefixes by itself, or the budget has no room, and so none for any question."""
+        if self.budget is None:
+            return ready.asking.prime(question, self.attempts)
+        with suppress(NoRoom), self.budget.held(question):
+            if (reply := ready.asking.prime(question, self.attempts)) is not None:
+                self.budget.book(question, reply)
+            return reply
+        return None
 
     def _review(self, revision: Revision, *, supplied: frozenset[str], seconds: _SecondBudget) -> Reviewed:
         first, extra = Spending(), {name: Spending() for name in get_args(Extra)}
@@ -361,14 +340,16 @@ class Reviewer:
             if (strong := self.strong) is not None and strong.model != ready.model:
                 by_strong = self._accounted(strong, first=first, extra=extra, models=models)
                 panel = replace(panel, strong=Strong(strong.model, by_strong))
-        judgement, problem = None, ""
+        judgement, problem, left = None, "", False
         try:
             judgement = judge(revision, self.context, supplied=supplied, panel=panel)
         except CallFailed as failure:
             if failure.stops_all and ready is not None:
                 raise _stopped(failure, ready.model) from failure
-            problem = f"not judged: {failure}"
-        return Reviewed(revision.ticket.external_id, judgement, problem, tuple(sorted(models)), first, **extra)
+            problem, left = f"not judged: {failure}", isinstance(failure, NoRoom)
+        return Reviewed(
+            revision.ticket.external_id, judgement, problem, tuple(sorted(models)), first, **extra, left=left
+        )
 
     def _accounted(self, ready: Ready, *, first: Spending, extra: Mapping[Extra, Spending], models: set[str]) -> Ask:
         """The model, with every reply of one ticket booked on what it was for."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from agents.prompt import visible
 from agents.verdict import VALUES, Evidence, Finding
-from app.review_file import Report, Reviewed, Spending
+from app.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from agents.question import Usage
     from agents.triage import RuleHit, Triage
+    from app.review_file import Report, Reviewed
 
 LONGEST_ID = 40  # columns; whatever a ticket calls itself, its verdict has room
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -108,7 +109,7 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
     first, second, masked, strong = report.priming, Spending(), Spending(), Spending()
     outcomes: Counter[str] = Counter()
     routes: Counter[str] = Counter()
-    second_runs = 0
+    second_runs = left = 0
     for reviewed in report.reviewed:
         first, second = first + reviewed.first, second + reviewed.second
         masked, strong = masked + reviewed.masked, strong + reviewed.strong
@@ -116,6 +117,7 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         outcomes[judgement.verdict.outcome if judgement else "not_judged"] += 1
         routes[judgement.route if judgement else ""] += 1
         second_runs += judgement is not None and judgement.second_run
+        left += reviewed.left
     everything = first + second + masked + strong
     decided = outcomes["pass"] + outcomes["fail"]
     cost = everything.known_cost
@@ -125,6 +127,7 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         "failed": outcomes["fail"],
         "escalated": outcomes["escalate"],
         "not_judged": outcomes["not_judged"],
+        "left_by_budget": left,
         "skipped_rows": len(report.bad_rows),
         "pass_rate": round(outcomes["pass"] / decided, 4) if decided else None,
         "tokens": _tokens(everything.usage),
@@ -135,6 +138,7 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         "cost_masked_runs_usd": _money(masked.known_cost),
         "cost_strong_usd": _money(strong.known_cost),
         "cost_per_ticket_usd": _money(cost / len(report.reviewed)) if cost is not None else None,
+        "budget_usd": _money(report.budget),
         "second_runs": second_runs,
         "masked_runs": routes["masked"],
         "strong_runs": routes["strong"],
@@ -242,6 +246,11 @@ def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
     if sums["attempts_without_reply"]:
         lines.append(
             f"{sums['attempts_without_reply']} calls without a reply, {sums['possibly_billed']} possibly billed"
+        )
+    if sums["left_by_budget"]:
+        lines.append(
+            f"stopped by the budget of ${report.budget:f}: {sums['left_by_budget']} of {sums['tickets']} tickets "
+            "are left. Run again to go on; what was paid is kept and will not be paid again."
         )
     lines += [f"skipped line {row.line}: {row.problem}" for row in report.bad_rows]
     return Group(Text(), *map(_plain, lines))

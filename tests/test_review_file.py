@@ -22,8 +22,9 @@ from agents.ticket import read_ticket
 from app.asking import Asking, Pace
 from app.limiter import Limiter
 from app.models import Ready
-from app.review_file import BadRow, Batch, Report, Reviewer, ReviewError, Spending, read_context, read_tickets
+from app.review_file import BadRow, Batch, Report, Reviewer, ReviewError, read_context, read_tickets
 from app.review_output import print_report, totals, write_json
+from app.spending import Spending
 from app.spool import Spool
 from tests.cast import MODEL, REPOSITORY, Model, judged, nonce_for, said, shipped_context
 from tests.desk import ticket
