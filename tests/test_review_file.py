@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from io import StringIO
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -20,6 +23,7 @@ from agents.masking import revise
 from agents.question import Question, Reply, Usage
 from agents.ticket import read_ticket
 from app.asking import Asking, Pace
+from app.journal import Journal
 from app.limiter import Limiter
 from app.models import Ready
 from app.review_file import BadRow, Batch, Report, Reviewer, ReviewError, read_context, read_tickets
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agents.gateway import Gateway, Ttl
+    from app.asking import Store
 
 TODAY = date(2026, 11, 23)
 ASKED_TWICE = judged(work_performed=said("partly", line=9, quote="Replaced the expired client certificate"))
@@ -75,7 +80,7 @@ class Scripted:
 
 
 def reviewer(
-    scripted: Scripted, memory: Memory, *, model: str = MODEL, demonstration: bool = False, token_limit: int = 30_000
+    scripted: Scripted, memory: Store, *, model: str = MODEL, demonstration: bool = False, token_limit: int = 30_000
 ) -> Reviewer:
     asking = Asking(cast("Gateway", scripted), pace=Pace(Limiter(maximum=4)))
     ready = Ready(model, asking, demonstration, token_limit)
@@ -327,3 +332,26 @@ def test_a_ticket_that_is_still_open_is_told_by_line_and_not_judged(tmp_path: Pa
     batch = read_tickets(file)
     assert [one.ticket.external_id for one in batch.revisions] == ["A"]
     assert batch.bad_rows == ((2, "B is pending: only resolved and closed tickets are judged"),)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """What is left is where the replies lie: two or three short keys a ticket."""
+    numbers, held = count(1), dict[int, int]()
+    scripted = Scripted(Model())
+
+    def measured() -> None:
+        scripted.model.asked.clear()
+        if (number := next(numbers)) in {25, 100}:
+            gc.collect()
+            held[number] = tracemalloc.get_traced_memory()[0]
+
+    tickets = batch(101)
+    with Journal(tmp_path / "replies.jsonl") as journal:
+        judging = reviewer(scripted, journal)
+        tracemalloc.start()
+        try:
+            report = judging.review(tickets, concurrency=1, on_done=measured)
+        finally:
+            tracemalloc.stop()
+    assert len(report.reviewed) == 101
+    assert (held[100] - held[25]) / 75 < 1_000  # bytes a ticket; its judgement alone is twelve times that
