@@ -69,7 +69,8 @@ class RunBudget:
     """A purse for all threads of one run: what is paid together never goes beyond the limit.
 
     Before a call what it may cost at the most is set aside. Where there is no room, calls under way are waited for, as
-    nearly all cost less. Once a call was refused none is paid any more.
+    nearly all cost less. Once a call was refused none is paid any more. Attempts without a reply have no price: if a
+    vendor bills them, that is beside the budget.
     """
 
     def __init__(self, limit: Decimal, *, today: date) -> None:
