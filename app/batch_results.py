@@ -20,10 +20,11 @@ from sqlalchemy import exists, func, select, update
 from agents.gateway import CallFailed
 from agents.prices import cost
 from app import audit, ledger, runs
-from app.batches import BATCH_LOCK, FORGOTTEN, MOST_TRIES, free, lose, sent
+from app.batches import FORGOTTEN, MOST_TRIES, free, lose, sent
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
+from app.locks import Lock, take
 from app.queue import enqueue
 from app.tables import Batch, BatchRequest, BatchTicket
 
@@ -185,7 +186,7 @@ def _columns(request: BatchRequest, batch: Batch) -> dict[str, object]:
 
 def _end(session: Session, batch_id: int) -> None:
     """The batch is over, once: whoever comes second finds it so."""
-    session.execute(select(func.pg_advisory_xact_lock(BATCH_LOCK)))
+    take(session, Lock.BATCHES)
     batch = session.get_one(Batch, batch_id, with_for_update=True)
     if batch.state == "ended":
         return

@@ -19,16 +19,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from agents.gateway import CallFailed
 from agents.judge import Panel
+from agents.prices import worst
 from app import reviewing
-from app.batches import BATCH_LOCK, FREE, MOST_TRIES, hand_over, live_instead, lose, sent
-from app.budget import OverBudget, worst
+from app.batches import FREE, MOST_TRIES, hand_over, live_instead, lose, sent
+from app.budget import OverBudget
 from app.clock import now
 from app.db import transaction
 from app.jobs import transient
+from app.locks import Lock, take
 from app.queue import enqueue
 from app.runs import RunStore
 from app.tables import Batch, BatchRequest, BatchTicket, Reservation, Revision, Run, Ticket
@@ -233,7 +235,7 @@ def _say_free(deps: Deps, note: str) -> None:
 def _claim(deps: Deps, ready: Ready, round_: _Round, *, reservation: int | None) -> _Claimed | None:
     """The round's rows; None where there is nothing left to ask: others may have been quicker since it was gathered."""
     with transaction(deps.engine) as session:
-        session.execute(select(func.pg_advisory_xact_lock(BATCH_LOCK)))
+        take(session, Lock.BATCHES)
         still = FREE, BatchTicket.revision_id.in_(round_.waits)
         answered = set(
             session.scalars(select(Run.reply_key).where(Run.reply_key.in_(round_.asked), Run.reply.is_not(None)))

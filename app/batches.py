@@ -9,12 +9,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app import reviewing
 from app.clock import now
 from app.intake.recording import NEXT_BATCH
+from app.locks import Lock, take
 from app.queries import batches as queries
 from app.queue import enqueue
 from app.tables import Batch, BatchRequest, BatchTicket, Connection, Reservation, Revision, Ticket
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from agents.message_batches import BatchState
 
-BATCH_LOCK = 7_133_704  # arbitrary; who puts a batch together and who ends one wait for each other
 MOST_TRIES = 2  # batches that may bring a ticket no answer; then it is asked on its own
 LOOKED_BACK = timedelta(days=7)  # at what batches cost; then they are tried again
 FORGOTTEN = timedelta(hours=1)  # after its time a batch that cannot be looked at will not come
@@ -84,7 +84,7 @@ def free(session: Session, batch: Batch) -> None:
 
 def lose(session: Session, batch: Batch, note: str, *, last_try: bool = False) -> None:
     """Nothing of this batch will come: its requests are gone, and its tickets free."""
-    session.execute(select(func.pg_advisory_xact_lock(BATCH_LOCK)))
+    take(session, Lock.BATCHES)
     batch.state, batch.note, batch.ended_at = "lost", note, now()
     session.execute(delete(BatchRequest).where(BatchRequest.batch_id == batch.id))
     if last_try:

@@ -26,6 +26,7 @@ from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
 from app.judgements import AND, NO_MODEL, Case, record, record_intake, show
+from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
 from app.runs import DUPLICATE, RunStore, for_its_own_sake
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SECOND_LOCK = 7_133_702  # arbitrary; those who ask for a second run at the same moment count each other
 SECOND_NOTE = "judged a second time"  # why a ticket is running: its second run is allowed and under way
 GONE = "the model went away before this ticket's turn came; tried again within minutes"
 DAY = func.make_interval(0, 0, 0, 1)
@@ -303,7 +303,7 @@ def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:
         run.model == ready.model,
     )
     with transaction(deps.engine) as session:
-        session.execute(select(func.pg_advisory_xact_lock(SECOND_LOCK)))
+        take(session, Lock.SECOND_RUNS)
         if session.scalar(recorded.where(*mine).limit(1)) is not None:
             return True
         under_way = select(ticket.id).where(ticket.review_state == "running", ticket.review_note == SECOND_NOTE)
