@@ -75,6 +75,10 @@ def test_what_was_not_paid_again_stands_beside_what_was(session: Session, pages:
     assert rows(section(main, "criteria"))[-1][1:] == ["1", "$0.010"]
     assert "equal share" in section(main, "criteria").words
     assert facts(section(main, "month"))["Spent so far"] == "$0.010"
+    ledger.book_reuse(session, agent="triage", saved_usd=CENT)
+    session.commit()
+    (_, triage) = costs.by_agent(session, last_days(now()))
+    assert (triage.agent, triage.calls, triage.reused, triage.saved_usd) == ("triage", 0, 1, CENT)
 
 
 def test_every_kind_of_call_has_words_on_the_page(session: Session, pages: TestClient) -> None:

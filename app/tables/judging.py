@@ -98,7 +98,7 @@ class Escalation(Base):
     agent: Mapped[str]
     evidence: Mapped[list[Any]]
     recorded_at: Mapped[datetime] = moment()
-    __table_args__ = (UniqueConstraint("revision_id", "rule", "agent"),)
+    __table_args__ = (UniqueConstraint("revision_id", "rule", "agent"), Index(None, "ticket_id"))
 
 
 class Verdict(Base):
