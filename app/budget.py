@@ -37,7 +37,9 @@ log = structlog.get_logger()
 
 WARN_AT = Decimal("0.8")
 LOCK = 7_133_703  # arbitrary; those who set aside at the same moment see each other's
-LONGEST_CALL = timedelta(minutes=40)  # with all its tries; a dead worker's reservation counts no longer
+LONGEST_CALL = timedelta(
+    minutes=45
+)  # six tries of the strong tier, with the waits between; a dead worker's reservation counts no longer
 VARIABLE = "TICKETQC_DAILY_BUDGET_USD"
 
 

@@ -192,6 +192,17 @@ def test_every_page_says_so(engine: Engine, keyed: Settings, pages: TestClient) 
         assert "the API key was not accepted" in pages.get(address).text
 
 
+def test_every_page_says_so_of_the_strong_model_too(engine: Engine, keyed: Settings, viewer_pages: TestClient) -> None:
+    models = looked_up(engine, keyed)
+    strong = models.ready("strong")
+    assert strong is not None
+    models.failed(CallFailed("unknown_model", "HTTP 404"), asked=strong, role="strong")
+    for address in ("/", "/account"):
+        text = viewer_pages.get(address).text
+        assert "The model claude-sonnet-5-5, which proposes improvements, cannot be used" in text
+        assert "Tickets are judged all the same" in text
+
+
 def test_live_workers_share_the_keys_limits(engine: Engine, session: Session, keyed: Settings) -> None:
     alive, dead = "now()", "now() - interval '1 minute'"
     insert = "insert into procrastinate.procrastinate_workers (last_heartbeat) values ({})"
