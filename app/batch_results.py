@@ -20,7 +20,7 @@ from sqlalchemy import exists, func, select, update
 from agents.gateway import CallFailed
 from agents.prices import cost
 from app import audit, ledger, runs
-from app.batches import FORGOTTEN, MOST_TRIES, free, lose, sent
+from app.batches import FORGOTTEN, LIFETIME, MOST_TRIES, free, lose, sent
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
@@ -43,7 +43,6 @@ log = structlog.get_logger()
 KEPT_AT_ONCE = 200  # results a transaction
 CLOCKS_APART = timedelta(minutes=5)  # the vendor's and ours
 UNDER_WAY = timedelta(minutes=10)  # a batch may take as long to be sent; until then nobody looks for it
-LIFETIME = timedelta(days=1)
 OPEN = ("submitting", "waiting")
 NEVER_ARRIVED = "its sending was interrupted, and the vendor has not got it"
 MAY_BE_THERE = "its sending was interrupted; whether the vendor has it shows when what was sent then has ended"
@@ -93,7 +92,7 @@ def _follow(deps: Deps, api: MessageBatches | None, batch: Batch) -> None:
             raise
         why = str(failure)
     if _too_late(batch):
-        _lost(deps, batch, f"its time is over, and the vendor does not say what became of it: {why}", last_try=True)
+        _lost(deps, batch, f"its time is over, and the vendor does not say what became of it: {why}", tries=MOST_TRIES)
     return None
 
 
@@ -123,7 +122,7 @@ def _find(deps: Deps, api: MessageBatches, batch: Batch) -> None:
             sent(session, batch.id, mine)
         log.info("batch.found_again", batch=batch.id)
     elif len(ended) == len(candidates):
-        _lost(deps, batch, NEVER_ARRIVED)
+        _lost(deps, batch, NEVER_ARRIVED, tries=1)  # a server that takes none must not keep tickets for ever
     else:
         with transaction(deps.engine) as session:
             session.get_one(Batch, batch.id).note = MAY_BE_THERE
@@ -149,10 +148,10 @@ def _is_mine(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> bool:
         return session.get(BatchRequest, (batch.id, first.custom_id)) is not None
 
 
-def _lost(deps: Deps, batch: Batch, note: str, *, last_try: bool = False) -> None:
+def _lost(deps: Deps, batch: Batch, note: str, *, tries: int) -> None:
     log.warning("batch.lost", batch=batch.id)
     with transaction(deps.engine) as session:
-        lose(session, session.get_one(Batch, batch.id), note, last_try=last_try)
+        lose(session, session.get_one(Batch, batch.id), note, tries=tries)
 
 
 def _keep_all(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> None:

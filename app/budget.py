@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WARN_AT = Decimal("0.8")
-LONGEST_CALL = timedelta(minutes=40)  # with all its tries; a dead worker's reservation counts no longer
+# Six tries of the strong tier, with the waits between; a dead worker's reservation counts no longer.
+LONGEST_CALL = timedelta(minutes=45)
 VARIABLE = "TICKETQC_DAILY_BUDGET_USD"
 
 

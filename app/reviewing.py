@@ -17,8 +17,9 @@ from sqlalchemy import func, literal, or_, select, update
 from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
+from agents.answer import Failed
 from agents.gateway import CallFailed
-from agents.judge import ENGINE_VERSION, SECOND_SHARE, Judgement, Panel, Strong, judge
+from agents.judge import ENGINE_VERSION, SECOND_SHARE, Judgement, Panel, Strong, judge, too_long
 from agents.ticket import FINISHED
 from app import documents, tables
 from app.budget import OverBudget
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
-    from agents.answer import Failed
     from agents.context import Context
     from agents.observation import Observation
     from agents.question import Ask, Question, Reply
@@ -119,10 +119,13 @@ def judged(case: Case, panel: Panel | None) -> Judgement:
 
 
 def triaged(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observation, ...]]:
-    """The answer for this intake, asked for only where an earlier revision has none."""
+    """The answer for this intake, asked for only where an earlier revision has none, and it is short enough."""
+    revision = case.revision
     if case.triage is not None:
         return case.triage, ()
-    return triage_agent.triage(case.revision, case.context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for)
+    if why := too_long(revision, panel.token_limit, lines=revision.intake_lines):
+        return Failed("context_exceeded", why), ()
+    return triage_agent.triage(revision, case.context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for)
 
 
 def resume(deps: Deps) -> None:
