@@ -16,9 +16,9 @@ from agents.judge import SECOND_SHARE
 from agents.ticket import FINISHED
 from app import audit, estimates, periods, releases
 from app.errors import BadRequest, Conflict, NotFound
-from app.models import choose
+from app.models import LOCAL, NONE, Choice, choose
 from app.queue import enqueue
-from app.tables import Rescore, RescoreResult, Revision, Run, Ticket, Triage, Verdict
+from app.tables import ModelState, Rescore, RescoreResult, Revision, Run, Ticket, Triage, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from agents.context import Context
     from agents.question import Agent
     from app.audit import Actor
-    from app.models import Choice
     from app.settings import Settings
 
 OVER = ("done", "failed", "cancelled")
@@ -53,7 +52,7 @@ class Plan:
     """
 
     order: Order
-    choice: Choice
+    judge: Judge
     tickets: int
     unjudged: int
     removed: int
@@ -62,6 +61,22 @@ class Plan:
     estimate_usd: Decimal | None
     seconds: int
     seconds_usd: Decimal | None
+
+
+class Judge(NamedTuple):
+    """Who judges: a model's id, or 'none' for checks only."""
+
+    model: str
+    demonstration: bool
+
+    @property
+    def by_model(self) -> bool:
+        return self.model != NONE
+
+    @property
+    def choice(self) -> Choice:
+        """As prices know it: the model on this machine costs nothing, whatever it is called."""
+        return Choice("worker", LOCAL if self.demonstration else self.model)
 
 
 class _Window(NamedTuple):
@@ -97,20 +112,29 @@ def plan(session: Session, wanted: Order, *, settings: Settings) -> Plan:
     window = _counted(session, wanted)
     if not window.judged:
         raise BadRequest(_nothing(wanted, window))
-    choice, context = choose(settings), releases.load(session, wanted.version)
-    known = _known(session, wanted, context, choice) if choice.judged_by_model else {}
+    judge, context = _judge(session, settings), releases.load(session, wanted.version)
+    known = _known(session, wanted, context, judge) if judge.by_model else {}
     calls: dict[Agent, int] = {agent: window.judged - number for agent, number in known.items()}
     seconds: dict[Agent, int] = {"qc": int(window.judged * SECOND_SHARE) if calls.get("qc") else 0}
     return Plan(
         wanted,
-        choice,
+        judge,
         *window,
         calls=sum(calls.values()),
         known=sum(known.values()),
-        estimate_usd=estimates.of(session, calls, choice=choice),
+        estimate_usd=estimates.of(session, calls, choice=judge.choice),
         seconds=seconds["qc"],
-        seconds_usd=estimates.of(session, seconds, choice=choice),
+        seconds_usd=estimates.of(session, seconds, choice=judge.choice),
     )
+
+
+def _judge(session: Session, settings: Settings) -> Judge:
+    """As the workers last said, whose settings may be other than this process'; until they did, by these."""
+    told = session.get(ModelState, "worker")
+    if told is None:
+        choice = choose(settings)
+        return Judge(choice.model, choice.local)
+    return Judge(NONE if told.state == "none" else told.model, told.demonstration)
 
 
 def _nothing(wanted: Order, window: _Window) -> str:
@@ -193,23 +217,23 @@ def _counted(session: Session, wanted: Order) -> _Window:
     return _Window._make(session.execute(_in_window(wanted).with_only_columns(*columns)).one())
 
 
-def _known(session: Session, wanted: Order, context: Context, choice: Choice) -> dict[Agent, int]:
+def _known(session: Session, wanted: Order, context: Context, judge: Judge) -> dict[Agent, int]:
     """How many of each agent's answers are on record: those need no call."""
     columns = (
-        func.count().filter(_answered("qc", Run.revision_id == Revision.id, context, choice)),
-        func.count().filter(_triaged(context, choice)),
+        func.count().filter(_answered("qc", Run.revision_id == Revision.id, context, judge)),
+        func.count().filter(_triaged(context, judge)),
     )
     qc, triage = session.execute(_chosen(wanted).with_only_columns(*columns)).one()
     return {"qc": qc, "triage": triage}
 
 
-def _answered(agent: Agent, about: ColumnElement[bool], context: Context, choice: Choice) -> ColumnElement[bool]:
+def _answered(agent: Agent, about: ColumnElement[bool], context: Context, judge: Judge) -> ColumnElement[bool]:
     """Whether there is a reply that a judgement under this version would find by its key."""
-    asked = (Run.agent == agent, Run.agent_hash == context.agent_hash(agent), Run.model == choice.model)
+    asked = (Run.agent == agent, Run.agent_hash == context.agent_hash(agent), Run.model == judge.model)
     return exists().where(about, *asked, Run.purpose == "review", Run.repetition == 0, Run.reply.is_not(None))
 
 
-def _triaged(context: Context, choice: Choice) -> ColumnElement[bool]:
+def _triaged(context: Context, judge: Judge) -> ColumnElement[bool]:
     """Triage is asked once per intake, which several states of a ticket may share."""
     state = aliased(Revision)
     same = select(state.id).where(state.ticket_id == Ticket.id, state.intake_hash == Revision.intake_hash)
@@ -217,6 +241,6 @@ def _triaged(context: Context, choice: Choice) -> ColumnElement[bool]:
         Triage.ticket_id == Ticket.id,
         Triage.intake_hash == Revision.intake_hash,
         Triage.agent_hash == context.agent_hash("triage"),
-        Triage.model == choice.model,
+        Triage.model == judge.model,
     )
-    return or_(stored, _answered("triage", Run.revision_id.in_(same), context, choice))
+    return or_(stored, _answered("triage", Run.revision_id.in_(same), context, judge))
