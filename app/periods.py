@@ -13,7 +13,7 @@ DAY = timedelta(days=1)
 WEEK = timedelta(days=7)  # of dates; where clocks change, a week of moments is an hour shorter or longer
 WEEKS_BEFORE = 4  # that a week is compared with
 _KEY = re.compile(r"(\d{4})-W(\d{2})", re.ASCII)
-_AGE = re.compile(r"(\d{1,5})([hdw])", re.ASCII)
+_AGE = re.compile(r"(\d{1,4})([hdw])", re.ASCII)
 _UNITS = {"h": timedelta(hours=1), "d": DAY, "w": WEEK}
 
 

@@ -115,7 +115,7 @@ def plan(session: Session, wanted: Order, *, settings: Settings) -> Plan:
     judge, context = _judge(session, settings), releases.load(session, wanted.version)
     known = _known(session, wanted, context, judge) if judge.by_model else {}
     calls: dict[Agent, int] = {agent: window.judged - number for agent, number in known.items()}
-    seconds: dict[Agent, int] = {"qc": int(window.judged * SECOND_SHARE) if calls.get("qc") else 0}
+    seconds: dict[Agent, int] = {"qc": min(int(window.judged * SECOND_SHARE), calls.get("qc", 0))}
     return Plan(
         wanted,
         judge,
@@ -236,11 +236,11 @@ def _answered(agent: Agent, about: ColumnElement[bool], context: Context, judge:
 def _triaged(context: Context, judge: Judge) -> ColumnElement[bool]:
     """Triage is asked once per intake, which several states of a ticket may share."""
     state = aliased(Revision)
-    same = select(state.id).where(state.ticket_id == Ticket.id, state.intake_hash == Revision.intake_hash)
+    same = (state.ticket_id == Ticket.id, state.intake_hash == Revision.intake_hash)
     stored = exists().where(
         Triage.ticket_id == Ticket.id,
         Triage.intake_hash == Revision.intake_hash,
         Triage.agent_hash == context.agent_hash("triage"),
         Triage.model == judge.model,
     )
-    return or_(stored, _answered("triage", Run.revision_id.in_(same), context, judge))
+    return or_(stored, _answered("triage", and_(Run.revision_id == state.id, *same), context, judge))

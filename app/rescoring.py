@@ -244,18 +244,20 @@ def _leave_the_rest(deps: Deps) -> None:
 
 
 def _second_allowed(deps: Deps, part: Part, case: Case, ready: Ready) -> bool:
-    """True within the share that reviews keep to, of this re-scoring's tickets; one on record costs nothing."""
-    recorded = select(Run.id).where(
-        Run.revision_id == case.revision_id,
-        Run.purpose == "second",
-        Run.agent_hash == case.context.agent_hash("qc"),
-        Run.model == ready.model,
-        Run.reply.is_not(None),
+    """True within the share that reviews keep to, of this re-scoring's tickets; one on record costs nothing.
+
+    Not where somebody else had asked the first time and not the second: that is the verdict that this version gave.
+    """
+    about = select(Run.id).where(
+        Run.revision_id == case.revision_id, Run.agent_hash == case.context.agent_hash("qc"), Run.model == ready.model
     )
+    recorded = about.where(Run.purpose == "second", Run.reply.is_not(None)).limit(1)
+    asked_first = about.where(Run.purpose == "review", Run.rescore_id == part.rescore_id, Run.replied).limit(1)
     with transaction(deps.engine) as session:
-        if session.scalar(recorded.limit(1)) is not None:
+        if session.scalar(recorded) is not None:
             return True
-    return part.seconds.take()
+        mine = session.scalar(asked_first) is not None
+    return mine and part.seconds.take()
 
 
 def _record(session: Session, part: Part, revision_id: int, judgement: Judgement, *, by_model: bool) -> None:

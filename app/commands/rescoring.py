@@ -85,9 +85,13 @@ def _lines(made: Plan) -> Iterator[str]:
         return
     known = f"; {made.known} answers are on record and not paid again" if made.known else ""
     yield f"{made.calls} calls by {made.judge.model}{known}"
+    if not made.calls:
+        yield "cost: nothing"
+        return
     yield f"cost: about {dollars(made.estimate_usd)}, by the average of the last calls of each agent with this model"
     if made.seconds:
-        yield f"second runs may add up to {dollars(made.seconds_usd)}, for at most {made.seconds} of the tickets"
+        yield f"second runs may add up to {dollars(made.seconds_usd)}, for at most {_tickets(made.seconds)}"
+    yield "a ticket with text that reads like instructions takes one call more"
 
 
 def _tickets(number: int) -> str:

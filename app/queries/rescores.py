@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import and_, func, not_, or_, select
+from sqlalchemy.orm import aliased
 
 from agents.judge import ENGINE_VERSION
 from agents.verdict import Outcome
@@ -129,7 +130,8 @@ class TicketRow:
 
 def versions(session: Session) -> tuple[VersionRow, ...]:
     """What can be judged by: what went live last comes first, then what never did, the newest first."""
-    newest = select(func.max(Release.id)).where(Release.context_version == ContextVersion.version).scalar_subquery()
+    other = aliased(Release)
+    newest = select(func.max(other.id)).where(other.context_version == ContextVersion.version).scalar_subquery()
     rows = session.execute(
         select(ContextVersion.version, ContextVersion.recorded_at, Release.released_at, Release.note)
         .outerjoin(Release, Release.id == newest)
