@@ -139,11 +139,11 @@ def test_what_would_change_is_counted_listed_and_explained(pages: TestClient, se
     assert "Now decided by: The critical criterion <root cause> is not met." in told
     assert "<i>VPN</i> drops" in told
     assert "1 answer paid, $0.00041" in told
-    tickets = [link.attributes["href"] for link in shown.all("a", cls="subject")]
+    tickets = [link.attributes["href"] for link in shown.one("ul", cls="changed").all("a")]
     found = session.scalars(select(RescoreResult).order_by(RescoreResult.revision_id)).all()
     assert tickets == [f"/tickets/{found[n].ticket_id}?revision={found[n].revision_id}" for n in (3, 0)]
     one = page(pages, f"/rescores/{row.id}?old=pass&new=fail")
-    assert len(one.all("a", cls="subject")) == 1
+    assert len(one.one("ul", cls="changed").all("li", cls="")) == 1 + len(MOVED.moves)
     same = words(pages, f"/rescores/{row.id}?old=pass&new=pass")
     assert "No finding moved." in same
     assert "Which, and why" in words(pages, f"/rescores/{row.id}?old=pass&new=x")

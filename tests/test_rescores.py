@@ -38,9 +38,9 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def judged(session: Session, **columns: object) -> Ticket:
+def judged(session: Session) -> Ticket:
     """A finished ticket with its verdict."""
-    ticket = make_ticket(session, **columns)  # type: ignore[arg-type]  columns of the ticket
+    ticket = make_ticket(session)
     make_verdict(session, session.get_one(Revision, ticket.revision_id))
     return ticket
 

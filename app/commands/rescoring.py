@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from app.queries.rescores import Matrix, RescoreRow, TicketRow
     from app.rescores import Plan
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.5  # seconds
 WORDS = {"pass": "pass", "fail": "fail", "escalate": "to a person"}
+WOULD = {"pass": "would pass", "fail": "would fail", "escalate": "would go to a person"}
 
 
 def rescore(
@@ -137,16 +139,22 @@ def _waited(engine: Engine, rescore_id: int, settings: Settings) -> RescoreRow:
 
 def _look(engine: Engine, rescore_id: int) -> tuple[RescoreRow, str]:
     """How far it is, and why nobody goes on with it now."""
-    from app import clock
     from app.db import transaction
-    from app.model_watch import SILENCE
     from app.queries import rescores
-    from app.queries.operations import heartbeats
 
     with transaction(engine) as session:
         row = rescores.rescore(session, rescore_id)
-        alive = any(clock.now() - beat < SILENCE for beat in heartbeats(session))
-    return row, row.note or ("" if alive else "no service is running; start one with `ticketqc up`")
+        return row, row.note or _nobody(session)
+
+
+def _nobody(session: Session) -> str:
+    """What to do where no worker is alive."""
+    from app import clock
+    from app.model_watch import SILENCE
+    from app.queries.operations import heartbeats
+
+    alive = any(clock.now() - beat < SILENCE for beat in heartbeats(session))
+    return "" if alive else "no service is running; start one with `ticketqc up`"
 
 
 @contextmanager
@@ -184,7 +192,7 @@ def _table(row: RescoreRow, matrix: Matrix, tickets: tuple[TicketRow, ...]) -> N
     from app.web.words import dollars
 
     console = Console(highlight=False, soft_wrap=True)
-    counts = Table("stands", *(f"would be {WORDS[new]}" for new in OUTCOMES))
+    counts = Table("stands", *(WOULD[new] for new in OUTCOMES))
     for old in OUTCOMES:
         counts.add_row(WORDS[old], *(str(matrix.cell(old, new).tickets) for new in OUTCOMES))
     console.print(counts)

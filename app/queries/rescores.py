@@ -15,7 +15,7 @@ from app.errors import NotFound
 from app.judgements import AND
 from app.local_model import PREFIX as LOCAL
 from app.runs import DUPLICATE
-from app.tables import ContextVersion, Release, Rescore, RescoreResult, Run, Ticket, Verdict
+from app.tables import ContextVersion, Draft, Release, Rescore, RescoreResult, Run, Ticket, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,12 +35,16 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 @dataclass(frozen=True)
 class VersionRow:
-    """A stored version; `released_at` and `note` are of its newest release, None where it never was in force."""
+    """A stored version; `released_at` and `note` are of its newest release, None where it never was in force.
+
+    `proposal_id`: it was made for a proposal's trial.
+    """
 
     version: str
     recorded_at: datetime
     released_at: datetime | None
     note: str | None
+    proposal_id: int | None
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,11 @@ def versions(session: Session) -> tuple[VersionRow, ...]:
     """What can be judged by: what went live last comes first, then what never did, the newest first."""
     other = aliased(Release)
     newest = select(func.max(other.id)).where(other.context_version == ContextVersion.version).scalar_subquery()
+    drafted = (
+        select(func.max(Draft.proposal_id)).where(Draft.candidate_version == ContextVersion.version).scalar_subquery()
+    )
     rows = session.execute(
-        select(ContextVersion.version, ContextVersion.recorded_at, Release.released_at, Release.note)
+        select(ContextVersion.version, ContextVersion.recorded_at, Release.released_at, Release.note, drafted)
         .outerjoin(Release, Release.id == newest)
         .order_by(Release.id.desc().nulls_last(), ContextVersion.recorded_at.desc())
         .limit(MOST_VERSIONS)
