@@ -133,12 +133,12 @@ def test_what_would_change_is_counted_listed_and_explained(pages: TestClient, se
     assert "2 keep their verdict" in told
     cells = [cell.words for cell in shown.all("tbody")[0].all("td")]
     assert cells == ["1", "1", "1", "0", "1", "0", "0", "0", "0"]
-    assert "Root cause: met → not met in other words The note <b>says</b> nothing." in told
-    assert "Tone: not asked → partly met asked by this version It is curt." in told
-    assert "Follow-up: met → not asked this version does not ask it" in told
+    assert "Root cause: met → not met (in other words) The note <b>says</b> nothing." in told
+    assert "Tone: not asked → partly met (asked by this version) It is curt." in told
+    assert "Follow-up: met → not asked (this version does not ask it)" in told
     assert "Now decided by: The critical criterion <root cause> is not met." in told
     assert "<i>VPN</i> drops" in told
-    assert "1 answer paid, $0.00041" in told
+    assert "1 answer paid, by claude-haiku-5-5, $0.00041; it was expected to take 8 calls" in told
     tickets = [link.attributes["href"] for link in shown.one("ul", cls="changed").all("a")]
     found = session.scalars(select(RescoreResult).order_by(RescoreResult.revision_id)).all()
     assert tickets == [f"/tickets/{found[n].ticket_id}?revision={found[n].revision_id}" for n in (3, 0)]
