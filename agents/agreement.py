@@ -125,7 +125,7 @@ def kappa(table: Table) -> float | None:
 
 
 def ac1(table: Table) -> float | None:
-    """Gwet's AC1 (British Journal of Mathematical and Statistical Psychology 61, 2008), which rare fails do not sink."""
+    """Gwet's AC1 (British Journal of Mathematical and Statistical Psychology 61, 2008): rare fails do not sink it."""
     return _beyond(table, gwet_chance(table))
 
 
@@ -197,7 +197,7 @@ def separated(pairs: Paired) -> bool:
     discordant = pairs.first_only + pairs.second_only
     fewer = min(pairs.first_only, pairs.second_only)
     tail = sum(comb(discordant, count) for count in range(fewer + 1))
-    return 2 * tail <= (1 - CONFIDENCE) * 2**discordant
+    return tail / (1 << discordant) <= (1 - CONFIDENCE) / 2
 
 
 def labels_needed(pairs: Paired) -> int | None:
