@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-TICKETS = 32  # of one job
+TICKETS = 32  # of one job; one of the model on this machine, which has one turn for all and takes minutes
 THREADS = 8  # half of the calls that a process has in flight; the others are for tickets of today
 MOST_UNANSWERED = 200  # attempts of one re-scoring without a reply, each of them possibly billed
 MOST_UNANSWERED_EACH = 12  # of these about one ticket, while others are answered
@@ -136,7 +136,7 @@ def _open_part(deps: Deps, rescore_id: int, ready: Ready | None) -> Part | None:
             return None
         row.state, row.note, row.model = "running", "", name
         row.demonstration = ready is not None and ready.demonstration
-        left = _left(rescore_id).order_by(RescoreResult.revision_id).limit(TICKETS)
+        left = _left(rescore_id).order_by(RescoreResult.revision_id).limit(1 if row.demonstration else TICKETS)
         made = session.scalar(select(func.count(Run.revision_id.distinct())).where(_seconds_of(rescore_id))) or 0
         return Part(
             rescore_id,

@@ -176,6 +176,31 @@ def test_what_it_costs_is_estimated_from_real_runs_and_has_a_line_of_its_own(dep
     assert chances(session, after=period.start) == possible
 
 
+def test_second_runs_keep_to_their_share_and_take_nothing_of_that_of_reviews(
+    deps: Deps, session: Session, double: Double
+) -> None:
+    """Every ticket deserves one under this version; a second re-scoring adds none to what the first one got."""
+    made = reviewed(deps, session, number=5)
+    version = version_with(session, replace(EDIT, text=HARM))
+    assert rescores.plan(session, window(version), settings=deps.settings).seconds == 1
+    first = finished(deps, session, begun(session, deps.settings, version).id)
+    asked = session.execute(select(Run.purpose, Run.revision_id).where(Run.rescore_id == first.id)).all()
+    assert Counter(purpose for purpose, _ in asked) == {"review": 5, "second": 1}
+    paid = len(double.account.calls)
+    second = finished(deps, session, begun(session, deps.settings, version).id)
+    told = [[(one.outcome, one.comparison) for one in results(session, key)] for key in (first.id, second.id)]
+    assert told[0] == told[1]
+    assert len(double.account.calls) == paid
+    releases.release_version(session, version, note="stricter", actor=COMMAND_LINE)
+    session.commit()
+    (twice,) = (revision for purpose, revision in asked if purpose == "second")
+    other = next(ticket.revision_id for ticket in made if ticket.revision_id not in {twice, None})
+    reviewing.review(deps, revision_id=other or 0)
+    session.expire_all()
+    live = select(Run.rescore_id).where(Run.revision_id == other, Run.purpose == "second")
+    assert session.scalars(live).all() == [None]
+
+
 def test_a_worker_that_dies_in_the_middle_pays_nothing_twice(
     deps: Deps, another: Callable[..., Deps], session: Session, double: Double,
     monkeypatch: pytest.MonkeyPatch,
