@@ -158,6 +158,13 @@ class Budget:
             session.execute(text("set local synchronous_commit = off"))
             session.execute(delete(Reservation).where(over))
 
+    def warning(self, session: Session) -> Standing | None:
+        """How today stands where four fifths of it are spent, so that what can wait leaves the rest to others."""
+        if self.limit is None:
+            return None
+        now = standing(session, limit=self.limit, now=self._now(), zone=self._zone)
+        return now if now.warning else None
+
     def stopped(self, session: Session) -> bool:
         """Whether work would only be refused again."""
         return self.limit is not None and standing(session, limit=self.limit, now=self._now(), zone=self._zone).stopped

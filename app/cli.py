@@ -15,6 +15,7 @@ from app.commands.doctor import doctor
 from app.commands.importing import import_
 from app.commands.local_model import command as local_model
 from app.commands.reporting import report
+from app.commands.rescoring import rescore
 from app.commands.reviewing import review
 from app.commands.running import clock, prepare, serve, up, upgrade, work
 from app.commands.users import user_app
@@ -51,6 +52,7 @@ root.command("local-model", hidden=True)(local_model)
 root.command("import")(import_)
 root.command()(review)
 root.command()(report)
+root.command()(rescore)
 root.command()(doctor)
 root.add_typer(context_app, name="context")
 root.add_typer(connection_app, name="connection")

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import batch_results, batch_rounds, calling, mail, patterns, replaying, reports, retention, reviewing
+from app import (
+    batch_results,
+    batch_rounds,
+    calling,
+    mail,
+    patterns,
+    replaying,
+    reports,
+    rescoring,
+    retention,
+    reviewing,
+)
 from app.intake import reading
 from app.jobs import Handler
 
@@ -19,6 +30,7 @@ def _resume(deps: Deps) -> None:
     reviewing.resume(deps)
     replaying.resume(deps)
     calling.resume(deps)
+    rescoring.resume(deps)
 
 
 HANDLERS: Mapping[str, Handler] = {
@@ -33,6 +45,7 @@ HANDLERS: Mapping[str, Handler] = {
     "mail": Handler(mail.send_report),
     "propose": Handler(calling.draft, calling.give_up),
     "replay": Handler(replaying.replay, replaying.give_up),
+    "rescore": Handler(rescoring.run, rescoring.give_up),
     "batch_submit": Handler(batch_rounds.submit),
     "batch_collect": Handler(batch_results.collect),
 }

@@ -13,6 +13,8 @@ DAY = timedelta(days=1)
 WEEK = timedelta(days=7)  # of dates; where clocks change, a week of moments is an hour shorter or longer
 WEEKS_BEFORE = 4  # that a week is compared with
 _KEY = re.compile(r"(\d{4})-W(\d{2})", re.ASCII)
+_AGE = re.compile(r"(\d{1,4})([hdw])", re.ASCII)
+_UNITS = {"h": timedelta(hours=1), "d": DAY, "w": WEEK}
 
 
 class Period(NamedTuple):
@@ -65,6 +67,18 @@ def monday_of(key: str) -> date | None:
     try:
         return date.fromisocalendar(int(match[1]), int(match[2]), 1)
     except ValueError:
+        return None
+
+
+def moment_of(text: str, *, now: datetime, zone: ZoneInfo) -> datetime | None:
+    """What people call a moment: an age (30d, 12h, 2w), a date (its midnight), or both date and time; None: neither."""
+    given = text.strip().lower()
+    try:
+        if age := _AGE.fullmatch(given):
+            return now - int(age[1]) * _UNITS[age[2]]
+        moment = datetime.fromisoformat(given.upper())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCHEMA = "procrastinate"  # out of the way of our own tables
 
 TaskName = Literal[
-    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay",
+    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay", "rescore",
     "batch_submit", "batch_collect",
     "report", "report_again", "mail",
 ]  # fmt: skip
@@ -50,6 +50,7 @@ TASKS: Mapping[TaskName, Task] = {
     "report_again": Task(frozenset({"monday", "after", "user_id"}), "model", priority=2),
     "mail": Task(frozenset({"report_id"}), "short"),
     "replay": Task(frozenset({"replay_id"}), "model"),
+    "rescore": Task(frozenset({"rescore_id"}), "model", priority=-1),  # nobody's ticket waits for it
     "batch_submit": Task(frozenset(), "model", priority=2),  # before the thousand reviews that its tickets are not
     "batch_collect": Task(frozenset(), "model", priority=2),
 }

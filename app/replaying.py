@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,9 +16,7 @@ from sqlalchemy import and_, func, select, update
 
 from agents.gateway import CallFailed
 from agents.observation import Fingerprint
-from agents.prices import cost
-from agents.question import Usage
-from app import releases, replay_cases
+from app import estimates, releases, replay_cases
 from app.budget import OverBudget
 from app.clock import now
 from app.db import transaction
@@ -31,7 +28,7 @@ from app.tables import Draft, Pattern, Proposal, Replay, Run
 from app.trial import NUMBERS, REPETITIONS, Judging, Trial, result_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -39,18 +36,12 @@ if TYPE_CHECKING:
     from agents import proof
     from agents.question import Agent
     from app.deps import Deps
-    from app.models import Choice, Ready
+    from app.models import Ready
     from app.settings import Settings
 
 log = structlog.get_logger()
 
 MOST_UNANSWERED = 50  # attempts of one replay without a reply, each of them possibly billed
-# What a call took where nothing is on record yet.
-TYPICAL: dict[Agent, Usage] = {
-    "triage": Usage(input=400, output=150, cache_read=2_600),
-    "qc": Usage(input=900, output=350, cache_read=4_600),
-}
-LOOKED_AT = 200  # of the last runs, for what a call costs
 
 WAITS = "waiting for the model"
 NO_MODEL = (
@@ -75,7 +66,7 @@ def begin(session: Session, draft: Draft, *, settings: Settings) -> Replay:
     made.available = trial.chosen.available
     calls = _calls(trial)
     made.calls = sum(calls.values())
-    made.estimate_usd = _estimate(session, calls, choice=choose(settings))
+    made.estimate_usd = estimates.of(session, calls, choice=choose(settings))
     session.flush()
     _enqueue(session, made.id)
     return made
@@ -222,26 +213,3 @@ def _calls(trial: Trial) -> dict[Agent, int]:
     each = 2 * REPETITIONS * len(trial.chosen.cases)
     unknown = sum(case.triage is None for case in trial.chosen.cases)
     return {"qc": each, "triage": each if trial.triages else unknown}
-
-
-def _estimate(session: Session, calls: Mapping[Agent, int], *, choice: Choice) -> Decimal | None:
-    """What these calls may cost; None where no price is known."""
-    if choice.local:
-        return Decimal(0)
-    each = {agent: _cost_of_a_call(session, agent, choice.model) for agent, number in calls.items() if number}
-    if not all(price is not None for price in each.values()):
-        return None
-    return sum((price * calls[agent] for agent, price in each.items() if price is not None), Decimal(0))
-
-
-def _cost_of_a_call(session: Session, agent: Agent, model: str) -> Decimal | None:
-    """The average of the last calls of this agent; a typical one's where there is none yet."""
-    last = (
-        select(Run.cost_usd)
-        .where(Run.agent == agent, Run.model == model, Run.replied, Run.cost_usd.is_not(None))
-        .order_by(Run.id.desc())
-        .limit(LOOKED_AT)
-        .subquery()
-    )
-    average = session.scalar(select(func.avg(last.c.cost_usd)))
-    return average if average is not None else cost(model, TYPICAL[agent], on=now().date())

@@ -201,9 +201,15 @@ def read_case(session: Session, revision_id: int, ready: Ready | None) -> Case |
     if _is_judged(session, revision_id, context, ready):
         show(session, ticket.id, revision_id)
         return None
+    return case_of(session, row, context, ready)
+
+
+def case_of(session: Session, row: tables.Revision, context: Context, ready: Ready | None) -> Case:
+    """A state of a ticket under a context, with what triage has said of its intake under the same."""
+    ticket = session.get_one(tables.Ticket, row.ticket_id)
     connection = session.get_one(tables.Connection, ticket.connection_id)
     return Case(
-        revision_id=revision_id,
+        revision_id=row.id,
         ticket_id=ticket.id,
         revision=documents.revision(row.document),
         live=row.live,
@@ -270,12 +276,15 @@ def _panel(deps: Deps, case: Case, ready: Ready) -> Panel:
     )
 
 
-def _strong(deps: Deps, case: Case, *, worker: Ready) -> Strong | None:
+def strong_tier(deps: Deps, *, worker: Ready) -> Ready | None:
     """The strong tier where it is wanted, can answer now, and is another model than the worker."""
     ready = deps.models.ready("strong") if deps.settings.strong_on_abstention else None
-    if ready is None or ready.model == worker.model:
-        return None
-    return Strong(ready.model, _asking(deps, case, ready, role="strong"))
+    return None if ready is None or ready.model == worker.model else ready
+
+
+def _strong(deps: Deps, case: Case, *, worker: Ready) -> Strong | None:
+    ready = strong_tier(deps, worker=worker)
+    return None if ready is None else Strong(ready.model, _asking(deps, case, ready, role="strong"))
 
 
 def _asking(deps: Deps, case: Case, ready: Ready, *, role: Role = "worker") -> Ask:
@@ -300,6 +309,7 @@ def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:
     run, verdict, ticket = tables.Run, tables.Verdict, tables.Ticket
     day = func.now() - DAY
     recorded = select(run.id).where(run.purpose == "second", run.replied)
+    live = recorded.where(for_its_own_sake())
     mine = (
         run.revision_id == case.revision_id,
         run.context_version == case.context.version,
@@ -310,7 +320,7 @@ def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:
         if session.scalar(recorded.where(*mine).limit(1)) is not None:
             return True
         under_way = select(ticket.id).where(ticket.review_state == "running", ticket.review_note == SECOND_NOTE)
-        seconds = _count(session, recorded.where(run.recorded_at > day)) + _count(session, under_way)
+        seconds = _count(session, live.where(run.recorded_at > day)) + _count(session, under_way)
         tickets = _count(session, select(verdict.id).where(verdict.recorded_at > day))
         if seconds + 1 > SECOND_SHARE * (tickets + 1):
             return False
@@ -330,14 +340,14 @@ def _call_failed(deps: Deps, revision_id: int, failure: CallFailed, ready: Ready
         return _wait(deps, revision_id, str(failure))
     if failure.permanent:
         return _set_state(deps, revision_id, "parked", f"the model's server rejected the question: {failure}")
-    if ready is not None and _unanswerable(deps, revision_id, ready):
+    if ready is not None and unanswerable(deps, revision_id, ready, among=for_its_own_sake(), most=MOST_UNANSWERED):
         note = f"the model answers about other tickets, but not about this one: {failure}"
         return _set_state(deps, revision_id, "parked", note)
     return _wait(deps, revision_id, f"the model did not answer; tried again within minutes ({failure.code})")
 
 
-def _unanswerable(deps: Deps, revision_id: int, ready: Ready) -> bool:
-    """True where the attempts about this revision fail time and again although the model is there for others."""
+def unanswerable(deps: Deps, revision_id: int, ready: Ready, *, among: ColumnElement[bool], most: int) -> bool:
+    """True where these attempts about this revision fail time and again although the model is there for others."""
     mine, other = tables.Run, aliased(tables.Run)
     meanwhile = select(other.id).where(
         other.replied,
@@ -348,14 +358,14 @@ def _unanswerable(deps: Deps, revision_id: int, ready: Ready) -> bool:
     failed = select(mine.id).where(
         mine.revision_id == revision_id,
         mine.model == ready.model,
-        for_its_own_sake(),
+        among,
         ~mine.replied,
         mine.outcome != DUPLICATE,
         mine.recorded_at > func.now() - DAY,
         meanwhile.exists(),
     )
     with transaction(deps.engine) as session:
-        return _count(session, failed) >= MOST_UNANSWERED
+        return _count(session, failed) >= most
 
 
 def _wait(deps: Deps, revision_id: int, note: str) -> None:

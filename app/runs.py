@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, and_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -54,9 +54,15 @@ class RunStore:
         today: Callable[[], date],
         demonstration: bool,
         batch_id: int | None = None,
+        rescore_id: int | None = None,
     ) -> None:
         self._engine = engine
-        self._pinned = {"revision_id": revision_id, "context_version": context_version, "batch_id": batch_id}
+        self._pinned = {
+            "revision_id": revision_id,
+            "context_version": context_version,
+            "batch_id": batch_id,
+            "rescore_id": rescore_id,
+        }
         self._today = today
         self._demonstration = demonstration
 
@@ -122,8 +128,8 @@ class RunStore:
 
 
 def for_its_own_sake() -> ColumnElement[bool]:
-    """The run was made to judge; those that try a proposal out say nothing of what judging costs or how it goes."""
-    return Run.purpose.not_like("replay%")
+    """The run was made to judge; those that try texts out say nothing of what judging costs or how it goes."""
+    return and_(Run.purpose.not_like("replay%"), Run.rescore_id.is_(None))
 
 
 class Kept(NamedTuple):

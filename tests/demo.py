@@ -25,7 +25,7 @@ from app.clock import now
 from app.intake.recording import record
 from app.sign_ins import ROLES
 from app.weighing import Decision
-from tests import demo_patterns, demo_proposals, demo_reports
+from tests import demo_patterns, demo_proposals, demo_reports, demo_rescores
 from tests.factories import (
     PASSWORD,
     REPOSITORY,
@@ -84,6 +84,7 @@ def fill(session: Session) -> None:
         make_delivery(session, connection=helpdesk, state="read", received_at=now() - timedelta(minutes=minutes))
     demo_patterns.fill(session)
     demo_proposals.fill(session)
+    demo_rescores.fill(session)
     session.commit()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +30,7 @@ from app.tables import (
     Pattern,
     Release,
     Report,
+    Rescore,
     Revision,
     Run,
     Ticket,
@@ -315,6 +316,14 @@ def make_report(session: Session, *, week: str = "2026-W03", **columns: object) 
     """A report about a week long over."""
     values = {"figures": {"version": 1}, "markdown": f"# Week {week}\n\nAll is well.\n", "actor": "ticketqc", **columns}
     return _added(session, Report(week=week, **values))
+
+
+def make_rescore(session: Session, **columns: object) -> Rescore:
+    """A re-scoring of the last month that waits, with no ticket in it."""
+    until = datetime(2026, 11, 20, 8, tzinfo=UTC)
+    counts = dict.fromkeys(("tickets", "unjudged", "removed", "calls"), 0)
+    values = {"since": until - timedelta(days=30), "until": until, "actor": "command line", **counts, **columns}
+    return _added(session, Rescore(context_version=make_context(session).version, **values))
 
 
 def make_model_state(session: Session, *, role: str = "worker", **columns: object) -> ModelState:

@@ -15,7 +15,7 @@ from app import clock, links
 from app.audit import Actor
 from app.db import transaction
 from app.settings import Settings
-from app.tables import BlindCheck, Draft, Label, Pattern, Proposal, Replay, Revision, Ticket, User
+from app.tables import BlindCheck, Draft, Label, Pattern, Proposal, Replay, Rescore, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo, demo_reports
 from tests.browsers import COOKIE, new_cookie
@@ -128,6 +128,8 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     changed = session.scalars(select(Draft)).one()
     diff = f"/context/{changed.base_version}/diff/{changed.candidate_version}"
     patterns += ["/proposals", *(f"/proposals/{key}" for key in session.scalars(select(Proposal.id)))]
+    scored = ["/rescores", f"/rescores?since=30d&context={changed.candidate_version}", "/rescores?since=soon"]
+    patterns += [*scored, *(f"/rescores/{key}" for key in session.scalars(select(Rescore.id)))]
     people = ["/context", diff, "/account", "/settings", f"/welcome/{_link(session)}"]
     checks = [f"/audit/{check.id}" for check in session.scalars(select(BlindCheck))]
     decided = ["/?verdict=all", "/?verdict=decided", "/?claimed=mine", "/audit", *checks]

@@ -62,10 +62,13 @@ def test_runs_and_cost_are_of_days_and_replays_are_apart(pages: TestClient, sess
     assert told["Model"] == "claude-haiku-5-5"
     assert told["Last 7 days"] == f"4 runs, $1.75 {extra}"
     assert told["Last 30 days"] == f"9 runs, $3.00 {extra}"
-    assert (told["In replays, 7 days"], told["In replays, 30 days"]) == ("2 runs, $0.50", "4 runs, $1.00")
+    assert (told["In trials and re-scoring, 7 days"], told["In trials and re-scoring, 30 days"]) == (
+        "2 runs, $0.50",
+        "4 runs, $1.00",
+    )
     strong = facts(section(main, "chief_of_staff"))
     assert (strong["Model"], strong["Last 7 days"]) == ("claude-sonnet-5-5 demonstration", "1 run, $2.00")
-    assert "In replays, 7 days" not in facts(section(main, "triage"))
+    assert "In trials and re-scoring, 7 days" not in facts(section(main, "triage"))
 
 
 def test_failures_are_counted_by_kind_and_day(pages: TestClient, session: Session) -> None:

@@ -25,6 +25,7 @@ from tests.factories import (
     make_delivery,
     make_pattern,
     make_report,
+    make_rescore,
     make_ticket,
     make_user,
 )
@@ -77,6 +78,10 @@ LEAST: dict[str, Role | None] = {
     "POST /proposals/{proposal_id}/reject": "lead",
     "POST /proposals/{proposal_id}/revise": "lead",
     "POST /proposals/{proposal_id}/retry": "lead",
+    "GET /rescores": "viewer",
+    "POST /rescores": "lead",
+    "GET /rescores/{rescore_id}": "viewer",
+    "POST /rescores/{rescore_id}/cancel": "lead",
     "GET /agents": "viewer",
     "GET /patterns": "viewer",
     "GET /patterns/{pattern_id}": "viewer",
@@ -151,6 +156,7 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "batch_id": make_batch(session).id,
         "week": make_report(session).week,
         "check_id": make_blind_check(session, lead).id,
+        "rescore_id": make_rescore(session).id,
         "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }
     make_user(session, role="admin")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, func, not_, select
 
 from app.local_model import PREFIX as LOCAL
-from app.runs import DUPLICATE
+from app.runs import DUPLICATE, for_its_own_sake
 from app.tables import Run
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ class SpentRow:
 
 @dataclass(frozen=True)
 class UsageRow:
-    """An agent's work in a week and in a month; what it was asked for in replays is apart."""
+    """An agent's work in a week and in a month; what it was asked for in trials and re-scorings is apart."""
 
     week: SpentRow = SpentRow()
     month: SpentRow = SpentRow()
-    replays_week: SpentRow = SpentRow()
-    replays_month: SpentRow = SpentRow()
+    trials_week: SpentRow = SpentRow()
+    trials_month: SpentRow = SpentRow()
 
 
 def usage(session: Session, *, week: datetime, month: datetime) -> Mapping[str, UsageRow]:
     """By agent; `week` and `month` are the last moments that are not in them, the month's the earlier."""
-    replay = Run.purpose.startswith("replay")
+    own = for_its_own_sake()
     recent = Run.recorded_at > week
-    groups = (and_(recent, not_(replay)), not_(replay), and_(recent, replay), replay)
+    groups = (and_(recent, own), own, and_(recent, not_(own)), not_(own))
     columns = [column for group in groups for column in _spent(group)]
     rows = session.execute(select(Run.agent, *columns).where(Run.recorded_at > month).group_by(Run.agent))
     return {agent: UsageRow(*(SpentRow(*values[at : at + 4]) for at in range(0, 16, 4))) for agent, *values in rows}

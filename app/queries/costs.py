@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, and_, func, not_, select
 
 from app.local_model import PREFIX as LOCAL
 from app.queries.figures.tickets import within
+from app.runs import for_its_own_sake
 from app.tables import Finding, Run, Spending, Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CACHE_LIVES = timedelta(minutes=5)  # from its last use
 _BILLED = not_(Run.model.startswith(LOCAL, autoescape=True))
-_JUDGING = not_(Run.purpose.startswith("replay"))
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def by_criterion(session: Session, period: Period) -> tuple[CriterionRow, ...]:
     """Of each context version, what quality control cost in the period is divided by the findings it led to."""
     spent = (
         select(Run.context_version.label("version"), func.sum(Run.cost_usd).label("cost"))
-        .where(within(Run.recorded_at, period), Run.agent == "qc", _JUDGING, _BILLED)
+        .where(within(Run.recorded_at, period), Run.agent == "qc", for_its_own_sake(), _BILLED)
         .group_by(Run.context_version)
         .subquery()
     )

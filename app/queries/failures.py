@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Date, and_, cast, func, literal, literal_column, or_, select
 
 from app.patterns import stands
+from app.runs import for_its_own_sake
 from app.tables import Label, Observation, Revision, Run, Verdict
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
-# Purposes of an agent's own first word. A repair is the same answer mended; a replay is a trial and fails nobody.
+# Purposes of an agent's own first word. A repair is the same answer mended; what tries texts out fails nobody.
 FIRST_WORDS = ("review", "second", "masked", "strong", "propose", "opening")
 SHOWS_IN: Mapping[str, tuple[str, ...]] = {"unstable": ("second",), "swayed": ("masked",)}  # elsewhere it cannot
 INSTANT = timedelta(microseconds=1)  # as exact as the database is
@@ -46,6 +47,7 @@ def chances(session: Session, *, after: datetime, until: datetime | None = None)
         select(Run.agent, Run.purpose, func.count())
         .outerjoin(Revision, Revision.id == Run.revision_id)
         .where(Run.recorded_at > after, Run.recorded_at <= end, Run.replied, Run.purpose.in_(FIRST_WORDS))
+        .where(for_its_own_sake())
         .where(or_(Run.revision_id.is_(None), Revision.live))
         .group_by(Run.agent, Run.purpose)
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, false, func, or_, select, true
+from sqlalchemy import and_, exists, false, func, or_, select, true
 
 from app import documents
 from app.errors import NotFound
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from agents.ticket import Revision
@@ -115,6 +116,7 @@ class RunRow:
     output_tokens: int
     cost_usd: Decimal | None
     latency_ms: int
+    rescore_id: int | None  # of the re-scoring that has paid for it
     recorded_at: datetime
 
     @property
@@ -293,13 +295,20 @@ def runs(session: Session, ticket_id: int) -> tuple[RunRow, ...]:
             Run.output_tokens,
             Run.cost_usd,
             Run.latency_ms,
+            Run.rescore_id,
             Run.recorded_at,
         )
-        .where(Run.revision_id.in_(states), for_its_own_sake())
+        .where(Run.revision_id.in_(states), or_(for_its_own_sake(), _reused()))
         .order_by(Run.id.desc())
         .limit(MOST_RUNS)
     ).mappings()
     return tuple(RunRow(**row) for row in reversed(rows.all()))
+
+
+def _reused() -> ColumnElement[bool]:
+    """A re-scoring asked first, and since then a verdict under that version rests on the answer."""
+    found = exists().where(Verdict.revision_id == Run.revision_id, Verdict.context_version == Run.context_version)
+    return and_(Run.rescore_id.is_not(None), found)
 
 
 def totals(shown: Sequence[RunRow]) -> Totals:

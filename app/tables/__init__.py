@@ -19,12 +19,13 @@ from app.tables.people import (
     User,
     Viewing,
 )
+from app.tables.rescores import Rescore, RescoreResult
 from app.tables.tickets import SEARCHED, Connection, Delivery, Import, Revision, Ticket
 
 __all__ = [
     "SEARCHED", "AuditEvent", "Base", "Batch", "BatchRequest", "BatchTicket", "BlindCheck", "Breaker", "BudgetStop",
     "Connection", "ContextVersion", "Delivery", "Draft", "Escalation", "FailedSignIn", "Finding", "Import",
     "Invitation", "Label", "LabelFinding", "Mail", "ModelState", "Observation", "Pattern", "PatternEvent", "Proposal",
-    "Release", "Replay", "Report", "Reservation", "Revision", "Run", "SignIn", "Spending", "Tick", "Ticket", "Triage",
-    "User", "Verdict", "Viewing",
+    "Release", "Replay", "Report", "Rescore", "RescoreResult", "Reservation", "Revision", "Run", "SignIn", "Spending",
+    "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing",
 ]  # fmt: skip

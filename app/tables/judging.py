@@ -60,12 +60,14 @@ class Run(Base):
     cost_usd: Mapped[Decimal | None]  # null: no price is known for this model; 0 for a model on this machine
     latency_ms: Mapped[int] = mapped_column(server_default=text("0"))  # 0 where a batch brought the reply
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))  # that brought it, or that it was made for
+    rescore_id: Mapped[int | None] = mapped_column(ForeignKey("rescores.id"))  # that it was made for; not in the key
     recorded_at: Mapped[datetime] = moment()
     __table_args__ = (
         Index("uq_runs_reply_key", "reply_key", unique=True, postgresql_where=text("reply is not null")),
         Index(None, "revision_id"),
         Index(None, "recorded_at"),
         Index("ix_runs_batch_id", "batch_id", postgresql_where=text("batch_id is not null")),
+        Index("ix_runs_rescore_id", "rescore_id", postgresql_where=text("rescore_id is not null")),
     )
 
 

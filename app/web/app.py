@@ -32,6 +32,7 @@ from app.web.pages import (
     proposals,
     queue,
     reports,
+    rescores,
     settings,
     sign_in,
     ticket,
@@ -67,6 +68,7 @@ PAGES = (
     agents,
     patterns,
     proposals,
+    rescores,
     settings,
 )
 

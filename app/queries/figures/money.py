@@ -1,4 +1,4 @@
-"""What was paid for, and what a month is heading for. Replays and the chief of staff have lines of their own."""
+"""What was paid for, and what a month is heading for. All that judges no ticket of today has lines of its own."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
 
-LINES = ("tickets", "second", "masked", "strong", "replay", "chief", "probe", "local")
+LINES = ("tickets", "second", "masked", "strong", "replay", "rescore", "chief", "probe", "local")
 JUDGING = ("tickets", "second", "masked", "strong")
 _LOCAL = Run.model.startswith(LOCAL, autoescape=True)  # the demonstration model on this machine, which bills nobody
 _LINE = case(
     (_LOCAL, "local"),
     (Run.purpose.startswith("replay"), "replay"),
+    (Run.rescore_id.is_not(None), "rescore"),
     (Run.agent == "chief_of_staff", "chief"),
     (Run.agent == PROBE, "probe"),
     *((Run.purpose.startswith(line), line) for line in JUDGING[1:]),
