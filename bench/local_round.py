@@ -28,6 +28,7 @@ from app.settings import Settings
 from bench.local_model import CRITERION, UNCLEAR
 from bench.review import TICKETS
 from tests.house import House
+from tests.story import A_WEEK_PASSES
 from tests.test_up import free_port
 from tests.visitor import Visitor
 
@@ -46,11 +47,18 @@ class Round:
         print(f"{(time.monotonic() - self.began) / 60:6.1f} min  {words}", flush=True)
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._connected() as connection:
+            return connection.execute(statement.encode(), values).fetchall()
+
+    def run(self, statement: str) -> None:
+        with self._connected() as connection:
+            connection.execute(statement.encode())
+
+    def _connected(self) -> psycopg.Connection:
         url = embedded.running_url(Settings(_env_file=None, data_dir=self.house.data))
         if url is None:
             sys.exit("the service has ended; see the logs in its data directory")
-        with psycopg.connect(url) as connection:
-            return connection.execute(statement.encode(), values).fetchall()
+        return psycopg.connect(url)
 
     def wait_for(self, statement: str, *values: object, least: int = 1) -> list[tuple[Any, ...]]:
         """The statement's rows, once there are enough of them."""
@@ -209,10 +217,12 @@ def _released(play: Round, lead: Visitor, folder: Path) -> None:
 
 
 def _reported(play: Round, lead: Visitor) -> None:
-    ((week,),) = play.rows("""select to_char(now(), 'IYYY-"W"IW')""")
+    """The report about the week of all this, once it is over."""
+    play.run(A_WEEK_PASSES)
+    ((week,),) = play.rows("""select to_char(now() - interval '7 days', 'IYYY-"W"IW')""")
     lead.open("/reports")
     lead.submit(f"/reports/{week}/again")
-    ((text,),) = play.wait_for("select markdown from reports order by id desc limit 1")
+    ((text,),) = play.wait_for("select markdown from reports where week = %s order by id desc limit 1", week)
     print(text)
 
 

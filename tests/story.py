@@ -98,3 +98,15 @@ _ANSWERS: dict[str, dict[str, Any]] = {
         "edits": [{**HELPS, "item": "no_reading", "title": "No reading needed", "text": CRAFTED}],
     },
 }
+
+# The clock of a running service is moved by moving what happened.
+A_WEEK_PASSES = """
+DO $$
+DECLARE moment record;
+BEGIN
+    FOR moment IN SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND data_type = 'timestamp with time zone' AND table_name <> 'sign_ins' LOOP
+        EXECUTE format('UPDATE %I SET %2$I = %2$I - interval ''7 days''', moment.table_name, moment.column_name);
+    END LOOP;
+END $$
+"""

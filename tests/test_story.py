@@ -26,7 +26,7 @@ from app.settings import Settings
 from tests import desk
 from tests.double import Double, running
 from tests.house import REPOSITORY, House, wait_until
-from tests.story import CRAFTED, HARMS, HELPS, SWAPPED, worker_and_chief
+from tests.story import A_WEEK_PASSES, CRAFTED, HARMS, HELPS, SWAPPED, worker_and_chief
 from tests.test_up import free_port
 from tests.visitor import Visitor
 
@@ -264,18 +264,6 @@ def _what_a_ticket_wants_to_be_a_rule_becomes_none(story: Story, lead: Visitor) 
     assert story.in_force() == before
     lead.open(f"/patterns/{story.pattern('follow_up')}")
     assert CRAFTED not in lead.words
-
-
-A_WEEK_PASSES = """
-DO $$
-DECLARE moment record;
-BEGIN
-    FOR moment IN SELECT table_name, column_name FROM information_schema.columns
-        WHERE table_schema = 'public' AND data_type = 'timestamp with time zone' AND table_name <> 'sign_ins' LOOP
-        EXECUTE format('UPDATE %I SET %2$I = %2$I - interval ''7 days''', moment.table_name, moment.column_name);
-    END LOOP;
-END $$
-"""
 
 
 def _the_report_tells_it(story: Story, lead: Visitor) -> None:
