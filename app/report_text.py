@@ -30,6 +30,7 @@ LINES = {
     "masked": "judging some without hostile text",
     "strong": "the strong model, where the worker could not say",
     "replay": "trying proposals",
+    "eval": "comparing models",
     "chief": "the chief of staff",
     "probe": "finding out whether a key works again",
     "local": "the model on this machine (free)",

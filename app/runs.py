@@ -115,7 +115,12 @@ class RunStore:
 
 def for_its_own_sake() -> ColumnElement[bool]:
     """The run was made to judge; those that try a proposal out say nothing of what judging costs or how it goes."""
-    return Run.purpose.not_like("replay%")
+    return Run.purpose.not_like("replay%") & not_evaluating()
+
+
+def not_evaluating() -> ColumnElement[bool]:
+    """The run was no part of comparing models: other models' calls say nothing of those that are at work."""
+    return Run.purpose.not_like("eval%")
 
 
 class Kept(NamedTuple):

@@ -33,6 +33,7 @@ from tests.factories import (
     make_connection,
     make_context,
     make_delivery,
+    make_eval,
     make_model_state,
     make_run,
     make_user,
@@ -84,6 +85,7 @@ def fill(session: Session) -> None:
         make_delivery(session, connection=helpdesk, state="read", received_at=now() - timedelta(minutes=minutes))
     demo_patterns.fill(session)
     demo_proposals.fill(session)
+    make_eval(session)
     session.commit()
 
 

@@ -22,6 +22,7 @@ from tests.factories import (
     make_connection,
     make_context,
     make_delivery,
+    make_eval,
     make_pattern,
     make_report,
     make_ticket,
@@ -70,6 +71,8 @@ LEAST: dict[str, Role | None] = {
     "GET /context/{a}/diff/{b}": "viewer",
     "POST /context/rollback": "lead",
     "GET /costs": "viewer",
+    "GET /evals": "viewer",
+    "GET /evals/{eval_id}": "viewer",
     "GET /proposals": "viewer",
     "GET /proposals/{proposal_id}": "viewer",
     "POST /proposals/{proposal_id}/approve": "lead",
@@ -148,6 +151,7 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "user_id": lead.id,
         "week": make_report(session).week,
         "check_id": make_blind_check(session, lead).id,
+        "eval_id": make_eval(session).id,
         "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }
     make_user(session, role="admin")

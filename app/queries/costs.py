@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, and_, func, not_, select
 
 from app.local_model import PREFIX as LOCAL
 from app.queries.figures.tickets import within
+from app.runs import for_its_own_sake, not_evaluating
 from app.tables import Finding, Run, Spending, Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CACHE_LIVES = timedelta(minutes=5)  # from its last use
 _BILLED = not_(Run.model.startswith(LOCAL, autoescape=True))
-_JUDGING = not_(Run.purpose.startswith("replay"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class CacheRow:
 
 
 def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
-    """The dearest first. Sums of reuse are kept by quarter of an hour: those that began in the period."""
+    """The dearest first, without evaluations. Reuse is summed by quarter of an hour: those that began in the period."""
     runs = (
         select(
             Run.agent,
@@ -96,7 +96,7 @@ def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
             _sum(_PROMPT).label("prompt"),
             _sum(Run.output_tokens).label("output"),
         )
-        .where(within(Run.recorded_at, period), _BILLED)
+        .where(within(Run.recorded_at, period), not_evaluating(), _BILLED)
         .group_by(Run.agent)
         .subquery()
     )
@@ -123,7 +123,7 @@ def by_criterion(session: Session, period: Period) -> tuple[CriterionRow, ...]:
     """Of each context version, what quality control cost in the period is divided by the findings it led to."""
     spent = (
         select(Run.context_version.label("version"), func.sum(Run.cost_usd).label("cost"))
-        .where(within(Run.recorded_at, period), Run.agent == "qc", _JUDGING, _BILLED)
+        .where(within(Run.recorded_at, period), Run.agent == "qc", for_its_own_sake(), _BILLED)
         .group_by(Run.context_version)
         .subquery()
     )
@@ -156,7 +156,8 @@ def cache(session: Session, *, since: datetime) -> tuple[CacheRow, ...]:
         _PROMPT.label("prompt"),
         (Run.recorded_at - before > CACHE_LIVES).label("late"),
     )
-    one = calls.where(Run.recorded_at > since, Run.replied, _BILLED, Run.agent != "probe").subquery()
+    work = (Run.replied, not_evaluating(), _BILLED, Run.agent != "probe")
+    one = calls.where(Run.recorded_at > since, *work).subquery()
     found = select(
         one.c.agent,
         func.count(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from sqlalchemy import and_, case, func, select
 
 from agents.judge import Route
+from app.runs import for_its_own_sake
 from app.tables import Run, Verdict
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _counted(session: Session, *, week: datetime, month: datetime) -> Mapping[st
 
 def _spent(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[Decimal, Decimal]]:
     """By step: what its calls cost in the week and in the month. A replay judges nobody's ticket."""
-    judging = and_(Run.agent.in_(("triage", "qc")), ~Run.purpose.startswith("replay"))
+    judging = and_(Run.agent.in_(("triage", "qc")), for_its_own_sake())
     cost = func.coalesce(func.sum(Run.cost_usd), Decimal(0))
     recent = func.coalesce(func.sum(Run.cost_usd).filter(Run.recorded_at > week), Decimal(0))
     rows = session.execute(select(_STEP, recent, cost).where(Run.recorded_at > month, judging).group_by(_STEP))
