@@ -88,6 +88,7 @@ def figures(wanted: Sequence[Wanted], arms: Sequence[Arm], *, criteria: Sequence
         "version": DOCUMENT_VERSION,
         "tickets": len(wanted),
         "labels": sum(one.outcome in _FAILS for one in wanted),
+        "criteria": labelled,  # in the rubric's order, which JSONB does not keep for keys
         "cost_of_wrong_usd": None if costs.wrong is None else float(costs.wrong),
         "cost_of_look_usd": float(costs.look),
         "models": [_arm_document(wanted, arm, criteria=labelled, costs=costs) for arm in arms],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -32,7 +33,7 @@ def as_json(row: Eval) -> dict[str, Any]:
 def print_estimates(estimates: Sequence[Estimate], console: Console, *, basis: str) -> None:
     """What will be asked and what it will cost, before anything is."""
     console.print(f"{basis}.", highlight=False)
-    table = Table("model", "questions", "on record", "about", "at most")
+    table = Table("model", "questions", "on record", "about", "at most", box=SIMPLE_HEAD)
     for one in estimates:
         costs = ("nothing", "nothing") if one.demonstration else (dollars(one.about), dollars(one.most))
         table.add_row(escape(one.model), f"{one.questions:,}", f"{one.on_record:,}", *costs)
@@ -45,16 +46,17 @@ def print_figures(figures: Mapping[str, Any], titles: Mapping[str, str], console
     console.print(f"{eval_text.basis(figures)}. {eval_text.FIRST_RUNS}", highlight=False)
     console.print(_models(figures))
     console.print(f"{eval_text.expected(figures)}.", highlight=False)
-    if any(model["criteria"] for model in figures["models"]):
-        console.print(_criteria(figures, titles))
-    if figures["pairs"]:
-        console.print(_pairs(figures, titles))
+    for model in figures["models"] if figures["criteria"] else ():
+        console.print(_criteria(figures, model, titles))
+    for table in _pairs(figures, titles):
+        console.print(table)
 
 
 def _models(figures: Mapping[str, Any]) -> Table:
     """A column for each model."""
     models = figures["models"]
-    table = Table("verdict", *(escape(model["model"]) for model in models), title="Models beside people")
+    heads = (escape(model["model"]) for model in models)
+    table = Table("the verdict", *heads, title="Models beside people", title_justify="left", box=SIMPLE_HEAD)
     for name, *cells in _lines(models):
         table.add_row(name, *cells)
     return table
@@ -90,24 +92,28 @@ def _expected(found: Mapping[str, float] | None) -> str:
     return f"{value} ({low} to {high})"
 
 
-def _criteria(figures: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
-    """A line for each criterion and model; positive is a criterion that is not met."""
-    heads = ("same", "found", "let pass", "kappa", "AC1")
-    table = Table("criterion", "model", "labels", *heads, title="By criterion")
-    for criterion in figures["models"][0]["criteria"]:
-        for place, model in enumerate(figures["models"]):
-            found = model["criteria"][criterion]
-            cells = (eval_text.measure(name, (found["measures"] or {}).get(name)) for name in MEASURES)
-            title = "" if place else titles.get(criterion, criterion)
-            table.add_row(escape(title), escape(model["model"]), f"{found['n']:,}", *cells)
+def _criteria(figures: Mapping[str, Any], model: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
+    """A line for each criterion; positive is a criterion that is not met. It fits a terminal of 80 columns."""
+    heads = ("labels", "same", "found", "let pass", "kappa", "AC1")
+    title = f"{escape(model['model'])}, by criterion"
+    table = Table("criterion", *heads, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    for criterion in figures["criteria"]:
+        found = model["criteria"][criterion]
+        known = found["measures"]
+        cells = [eval_text.measure(name, known[name], wide=False) for name in MEASURES] if known else ["too few"]
+        table.add_row(escape(titles.get(criterion, criterion)), f"{found['n']:,}", *cells)
     return table
 
 
-def _pairs(figures: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
-    table = Table("about", "models", "difference", "so", title="Who is right more often")
-    for pair in figures["pairs"]:
-        about = "the verdict" if pair["subject"] == VERDICT else titles.get(pair["subject"], pair["subject"])
-        names = f"{pair['first']} / {pair['second']}"
-        said = eval_text.verdict_on(pair)
-        table.add_row(escape(about), escape(names), eval_text.points(pair["difference"]), escape(said))
-    return table
+def _pairs(figures: Mapping[str, Any], titles: Mapping[str, str]) -> Iterator[Table]:
+    """One for each two models."""
+    both = dict.fromkeys((pair["first"], pair["second"]) for pair in figures["pairs"])
+    for first, second in both:
+        title = f"{escape(first)} against {escape(second)}"
+        table = Table("about", "right more often by", "so", title=title, title_justify="left", box=SIMPLE_HEAD)
+        for pair in figures["pairs"]:
+            if (pair["first"], pair["second"]) == (first, second):
+                about = "the verdict" if pair["subject"] == VERDICT else titles.get(pair["subject"], pair["subject"])
+                said = eval_text.verdict_on(pair)
+                table.add_row(escape(about), eval_text.points(pair["difference"]), escape(said))
+        yield table

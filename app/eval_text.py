@@ -40,7 +40,7 @@ def headline(figures: Mapping[str, Any]) -> str:
 def verdict_on(pair: Mapping[str, Any]) -> str:
     """Which of two is better, or what it would take to say."""
     if pair["n"] < FEWEST:
-        return f"too little to say: {labels(pair['n'])} on which both decided"
+        return f"too little to say, on {labels(pair['n'])}"
     if pair["better"]:
         return f"{pair['better']} is right more often"
     if pair["more"] is None:
@@ -67,16 +67,21 @@ def basis(figures: Mapping[str, Any]) -> str:
     )
 
 
-def measure(name: str, found: Mapping[str, float | None] | None) -> str:
-    """A figure with its interval: 92 % (85 to 96), 0.29 (-0.05 to 0.66), or that there is none."""
+def measure(name: str, found: Mapping[str, float | None] | None, *, wide: bool = True) -> str:
+    """A figure with its interval: 92 % (85 to 96), 0.29 (-0.05 to 0.66), or that there is none.
+
+    Where it may not be wide, the interval is below.
+    """
     if found is None:
         return "too few"
     value, low, high = found["value"], found["low"], found["high"]
     if value is None or low is None or high is None:
         return "not defined"
     if name in SHARES:
-        return f"{value * 100:.0f} % ({low * 100:.0f} to {high * 100:.0f})"
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+        shown, ends = f"{value * 100:.0f} %", f"{low * 100:.0f} to {high * 100:.0f}"
+    else:
+        shown, ends = f"{value:.2f}", f"{low:.2f} to {high:.2f}"
+    return f"{shown} ({ends})" if wide else f"{shown}\n{ends}"
 
 
 def points(found: Mapping[str, float | None]) -> str:

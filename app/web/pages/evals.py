@@ -77,7 +77,8 @@ def _charts(row: EvalRow, called: Names) -> Iterator[Chart]:
     yield _escalated(models)
     yield _cost(models)
     yield _latency(models)
-    yield from (_criteria(place, model, called) for place, model in enumerate(models) if model["criteria"])
+    order = row.figures["criteria"]
+    yield from (_criteria(place, model, called, order=order) for place, model in enumerate(models) if order)
 
 
 def _measure(name: str, models: list[dict[str, Any]]) -> Chart:
@@ -164,9 +165,9 @@ def _latency(models: list[dict[str, Any]]) -> Chart:
     )
 
 
-def _criteria(place: int, model: Mapping[str, Any], called: Names) -> Chart:
+def _criteria(place: int, model: Mapping[str, Any], called: Names, *, order: list[str]) -> Chart:
     """AC1 is drawn, because criteria are seldom not met; the table has all five."""
-    found = [(called.subject(name), beside) for name, beside in model["criteria"].items()]
+    found = [(called.subject(name), model["criteria"][name]) for name in order]
     return Chart(
         key=f"criteria-{place}",
         title=f"{model['model']}, by criterion: AC1",
