@@ -66,7 +66,7 @@ def sweep(session: Session, *, now: datetime) -> None:
     """What time alone brings about; safe to run late, twice, or in two workers at once.
 
     1. Cool-downs that are over end.
-    2. What `notice` missed opens: transactions that did not see each other, observations that came late.
+    2. What `notice` missed opens: a window that time alone filled, after a cool-down or a superseded decision.
     3. Open patterns that have been quiet close, unless a proposal about them waits for a person.
     4. The chief of staff is called about open patterns that have no proposal yet.
     """
@@ -77,8 +77,13 @@ def sweep(session: Session, *, now: datetime) -> None:
 
 
 def notice(session: Session, fingerprints: Iterable[Fingerprint], *, now: datetime) -> None:
-    """Those of them that have three tickets by now are open, in the transaction that brought the third."""
+    """Those of them that have three tickets by now are open, in the transaction that brought the third.
+
+    Transactions that bring the same failure come one after the other, or two could each take theirs for the second.
+    """
     if among := frozenset(fingerprints):
+        for one in sorted(among):
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("\n".join(one), 0))))
         _open(session, _due(session, now=now, states=_SLEEPING, among=among))
 
 

@@ -18,7 +18,6 @@ import signal
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,7 @@ def _judged(play: Round, folder: Path) -> list[tuple[Any, ...]]:
 
 
 def _sent(play: Round, folder: Path, which: slice) -> None:
-    """The shortest reports of different requesters that could not be worked on, as they were when people closed them."""
+    """The shortest reports of different requesters that could not be worked on, as people closed them."""
     rows = [json.loads(line) for line in TICKETS.read_bytes().splitlines()]
     unclear = [row for row in rows if (row["resolution"] or {}).get("code") == UNCLEAR]
     longest_first = sorted(unclear, key=lambda row: len(json.dumps(row)), reverse=True)
@@ -189,7 +188,7 @@ def _tell_proposal(play: Round, proposal: int) -> None:
 
 def _decided(play: Round, lead: Visitor, proposal: int, summary: dict[str, Any]) -> bool:
     """Approved, by the rule at the head of this file."""
-    good = summary["fixed"]["count"] > 0 and summary["broken"]["count"] == 0
+    good: bool = summary["fixed"]["count"] > 0 and summary["broken"]["count"] == 0
     page = f"/proposals/{proposal}"
     lead.open(page)
     if good:
@@ -210,7 +209,7 @@ def _released(play: Round, lead: Visitor, folder: Path) -> None:
 
 
 def _reported(play: Round, lead: Visitor) -> None:
-    week = datetime.now(UTC).strftime("%G-W%V")
+    ((week,),) = play.rows("""select to_char(now(), 'IYYY-"W"IW')""")
     lead.open("/reports")
     lead.submit(f"/reports/{week}/again")
     ((text,),) = play.wait_for("select markdown from reports order by id desc limit 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,12 @@ BEGIN
     END LOOP;
 END $$
 """
+
+
+def pytest_configure() -> None:
+    """Ctrl-C can be tried: a shell that runs the tests in the background has it ignored, in all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -227,13 +234,14 @@ def unprivileged(home: Path) -> Iterator[Path]:
     """A folder of an account that permissions bind, and that account is us: root's are lent away for the test."""
     folder = home / "unprivileged"
     folder.mkdir(mode=0o700)
-    if os.geteuid() != 0:
-        yield folder
-        return
-    nobody = pwd.getpwnam("nobody")
-    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    os.setegid(nobody.pw_gid)
-    os.seteuid(nobody.pw_uid)
+    if as_root := os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        os.setegid(nobody.pw_gid)
+        os.seteuid(nobody.pw_uid)
     yield folder
-    os.seteuid(0)
-    os.setegid(0)
+    if as_root:
+        os.seteuid(0)
+        os.setegid(0)
+    for closed in (folder, *folder.iterdir()):  # else nobody but root could remove them
+        closed.chmod(0o700)

@@ -20,6 +20,7 @@ from agents.verdict import Evidence, Finding, Span
 from app import documents
 from app.tables import (
     Base,
+    Batch,
     BlindCheck,
     Connection,
     ContextVersion,
@@ -304,6 +305,12 @@ def make_escalation(session: Session, revision: Revision, **columns: object) -> 
     values = {"rule": "security_incident", "agent": "triage", "evidence": [], **columns}
     session.get_one(Ticket, revision.ticket_id).escalated = True
     return _added(session, Escalation(ticket_id=revision.ticket_id, revision_id=revision.id, **values))
+
+
+def make_batch(session: Session, **columns: object) -> Batch:
+    """One that the vendor has."""
+    values = {"model": "claude-haiku-5-5", "state": "waiting", "requests": 62, **columns}
+    return _added(session, Batch(**values))
 
 
 def make_report(session: Session, *, week: str = "2026-W03", **columns: object) -> Report:

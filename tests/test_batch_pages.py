@@ -15,8 +15,8 @@ from app.cli import root
 from app.clock import now
 from app.errors import Conflict, NotFound, TicketqcError
 from app.intake.recording import NEXT_BATCH
-from app.tables import AuditEvent, Batch, BatchTicket, Ticket
-from tests.factories import make_connection, make_model_state, make_run, make_ticket, office_ticket
+from app.tables import AuditEvent, BatchTicket, Ticket
+from tests.factories import make_batch, make_connection, make_model_state, make_run, make_ticket, office_ticket
 from tests.markup import Element, read
 
 if TYPE_CHECKING:
@@ -40,14 +40,6 @@ def run(*arguments: str) -> str:
         raise result.exception
     assert result.exit_code == 0, result.output
     return result.stdout
-
-
-def make_batch(session: Session, **columns: object) -> Batch:
-    values = {"model": "claude-haiku-5-5", "state": "waiting", "requests": 62, **columns}
-    batch = Batch(**values)
-    session.add(batch)
-    session.flush()
-    return batch
 
 
 def section(pages: TestClient) -> Element:

@@ -378,7 +378,7 @@ def test_a_months_forecast_is_what_was_spent_and_the_mean_of_seven_days_for_the_
         make_run(session, recorded_at=at, cost_usd=Decimal(usd))
     found = money.forecast(session, end, ZONE)
     assert (found.month, found.spent_usd, found.expected_usd) == ("November 2026", Decimal(22), Decimal(22 + 3 * 15))
-    assert money.forecast(session, november, ZONE).month == "2026-10"
+    assert money.forecast(session, november, ZONE).month == "October 2026"
 
 
 def test_health_counts_what_went_wrong_with_the_service(session: Session, put_job: Callable[..., None]) -> None:
@@ -439,4 +439,4 @@ def test_all_figures_of_an_empty_week_are_there(session: Session) -> None:
     assert found.volume == volume_of()
     kept = figures.document(found)
     assert kept["version"] == 1
-    assert kept["forecast"] == {"month": "2026-10", "spent_usd": "0", "expected_usd": "0"}
+    assert kept["forecast"] == {"month": "October 2026", "spent_usd": "0", "expected_usd": "0"}

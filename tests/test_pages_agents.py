@@ -83,7 +83,7 @@ def test_failures_are_counted_by_kind_and_day(pages: TestClient, session: Sessio
     assert second == ["said something else when asked again", "", "0", "0", "0", "0", "0", "0", "1", "1", "25.0"]
     together, compared = rows(section(main, "triage"))[0][-2:]
     assert (together, compared[1:]) == ("1", "nothing to compare")
-    chart = section(main, "qc").all("svg", cls="bars")[0]
+    chart = section(main, "qc").all("svg", cls="sparkline")[0]
     assert chart.attributes["aria-label"] == "quoted words that are not in the ticket, day by day: 1, 0, 0, 0, 1, 0, 3"
 
 

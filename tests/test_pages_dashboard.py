@@ -109,7 +109,7 @@ def test_imported_history_is_shown_where_it_is_asked_for(pages: TestClient, sess
     judge(session, 10, days=1, result="not_met", live=False)
     words = _page(pages).words
     assert "10 tickets of imported history came" in words
-    assert _title(_page(pages, "/dashboard?tickets=all"), "verdicts").startswith("10 tickets judged")
+    assert _title(_page(pages, "/dashboard?tickets=all"), "verdicts").startswith("10 verdicts")
     assert "csv=verdicts" in pages.get("/dashboard?tickets=all").text
     assert list(csv.reader(pages.get("/dashboard?tickets=all&csv=verdicts").text.splitlines()))[-1][-1] == "10"
 

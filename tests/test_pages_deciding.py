@@ -88,7 +88,7 @@ def test_a_lead_confirms_with_one_button(pages: TestClient, session: Session, le
     (label,) = _labels(session)
     assert (label.kind, label.outcome, label.user_id) == ("confirm", "fail", lead.id)
     said = _card(pages, ticket).one("div", cls="said")
-    assert said.words == f"Fail 71 {lead.name} confirmed the verdict, just now."
+    assert said.words == f"Fail score 71 by the findings {lead.name} confirmed the verdict, just now."
     assert _card(pages, ticket).all("button", cls="primary") == []
     assert pages.get("/").text.count("Nothing needs a decision") == 1
     assert f"confirmed by {lead.name}" in read(pages.get("/?verdict=decided").text).one("table").words
@@ -106,7 +106,8 @@ def test_a_lead_overrules_findings_and_the_page_tells_the_story(
     assert answer.status_code == 303, answer.text
     said = _card(pages, ticket).one("div", cls="said").words
     assert said.startswith(
-        f"Pass 100 {lead.name} overruled the verdict, just now. Evidence was missed: Line 9 says it."
+        f"Pass score 100 by the findings {lead.name} overruled the verdict, just now. "
+        "Evidence was missed: Line 9 says it."
     )
     assert said.endswith("Root cause: met, judged not met")
     assert "Fail" in _page(pages, ticket).one("section", id="verdict").words, "the machine's stays"
@@ -114,8 +115,8 @@ def test_a_lead_overrules_findings_and_the_page_tells_the_story(
     card = _card(pages, ticket)
     assert card.one("summary", cls="small").words == "1 earlier decision"
     newest, earlier = (one.words for one in card.all("div", cls="said"))
-    assert newest.startswith(f"Fail 71 {other_lead.name} confirmed")
-    assert earlier.startswith(f"Pass 100 superseded {lead.name} overruled")
+    assert newest.startswith(f"Fail score 71 by the findings {other_lead.name} confirmed")
+    assert earlier.startswith(f"Pass score 100 by the findings superseded {lead.name} overruled")
     assert len(_labels(session)) == 2
     assert "What went wrong" not in _page(pages, ticket).words, "the finding that was overruled stands again"
 

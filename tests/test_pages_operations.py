@@ -91,7 +91,7 @@ def test_models_say_their_state_and_how_to_choose(pages: TestClient, session: Se
     section = _section(_page(pages), "models")
     worker, strong = (row.words for row in section.one("tbody").all("tr"))
     assert worker == "Worker: triage and quality control tiny-1b demonstration downloading 50 % part 3 just now"
-    assert strong == "Strong claude-sonnet-5-5 cannot be used no key just now"
+    assert strong == "Strong: chief of staff claude-sonnet-5-5 cannot be used no key just now"
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "TICKETQC_WORKER_MODEL"):
         assert name in section.words
 

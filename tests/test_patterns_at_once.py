@@ -113,23 +113,19 @@ def test_many_who_open_close_and_cool_at_once_write_one_event_each(engine: Engin
     assert told(session) == [("open", ["opened", "closed", "decided", "closed", "reopened"])] * 5
 
 
-def test_transactions_that_did_not_see_each_other_are_put_together_by_the_tick(
-    engine: Engine, session: Session
-) -> None:
+def test_whoever_brings_the_second_and_third_at_the_same_moment_opens_it(engine: Engine, session: Session) -> None:
     seen(session, NOON)
-    with transaction(engine) as first, transaction(engine) as second:
-        for mine in (first, second):
-            make_observation(mine, ticket_of(mine, session), recorded_at=NOON)
-            notice(mine, [FINGERPRINT], now=NOON)
-    assert told(session) == []
+    tickets = [ticket(session), ticket(session)]
+    session.commit()
+    left = iter(tickets)
+
+    def bring(mine: Session) -> None:
+        make_observation(mine, mine.merge(next(left), load=False), recorded_at=NOON)
+        notice(mine, [FINGERPRINT], now=NOON)
+
+    together(engine, bring, number=2)
+    assert told(session) == OPENED
     assert swept(session) == OPENED
-
-
-def ticket_of(writing: Session, arranging: Session) -> Ticket:
-    """A ticket that is there for both, so that they share nothing but the fingerprint."""
-    one = ticket(arranging)
-    arranging.commit()
-    return writing.merge(one, load=False)
 
 
 def test_a_pattern_decided_between_look_and_write_is_not_opened_again(

@@ -151,7 +151,7 @@ def test_an_invitation_makes_an_account_of_its_own_role_and_address(
     link = read(answer.text).one("p", cls="flash").one("code").words
     assert link.startswith("http://127.0.0.1:8000/welcome/")
     page = read(stranger_pages.get(link).text)
-    assert "ada@example.com invited new@example.com, with the role viewer." in page.one("main").words
+    assert "new@example.com is invited by ada@example.com, with the role viewer." in page.one("main").words
     given = {**FILLED, "name": "Nia", "email": "other@example.com", "role": "admin"}
     assert stranger_pages.post(link, data=given).status_code == 303
     assert ("new@example.com", "Nia", "viewer") in users(session)

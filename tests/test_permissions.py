@@ -18,6 +18,7 @@ from app.sign_ins import ROLES
 from app.web.auth import CSRF_HEADER
 from tests.browsers import browser, signed_in
 from tests.factories import (
+    make_batch,
     make_blind_check,
     make_connection,
     make_context,
@@ -91,6 +92,7 @@ LEAST: dict[str, Role | None] = {
     "POST /reports/{week}/mail": "lead",
     "GET /operations": "viewer",
     "POST /operations/replay": "lead",
+    "POST /operations/batches/{batch_id}/cancel": "lead",
     "GET /settings": "admin",
     "POST /settings/people": "admin",
     "POST /settings/people/{user_id}/role": "admin",
@@ -149,6 +151,7 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "b": make_context(session).version,
         "pattern_id": make_pattern(session).id,
         "user_id": lead.id,
+        "batch_id": make_batch(session).id,
         "week": make_report(session).week,
         "check_id": make_blind_check(session, lead).id,
         "eval_id": make_eval(session).id,

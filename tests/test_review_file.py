@@ -29,7 +29,7 @@ from tests.desk import ticket
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agents.gateway import Gateway
+    from agents.gateway import Gateway, Ttl
 
 TODAY = date(2026, 11, 23)
 ASKED_TWICE = judged(work_performed=said("partly", line=9, quote="Replaced the expired client certificate"))
@@ -66,7 +66,7 @@ class Scripted:
     def ask(self, question: Question) -> Reply:
         return self.model(question)
 
-    def prime(self, question: Question) -> Reply:
+    def prime(self, question: Question, *, ttl: Ttl = "5m") -> Reply:  # noqa: ARG002  the shape of asking
         self.primed.append(question.agent)
         return Reply("", "answered", "max_tokens", Usage(cache_write_5m=4_000, output=1), MODEL)
 

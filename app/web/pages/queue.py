@@ -62,9 +62,14 @@ def queue(
         "queues": _same(tickets.queues(view.session)),
         "sources": _same(tickets.sources(view.session)),
         "assignees": _same(tickets.assignees(view.session)) if view.user.is_lead else {},
-        "proposals": proposals.waiting(view.session),
     }
-    return view.page("queue.html", **listed, **choices, only_samples=set(choices["sources"]) == {SAMPLE_SOURCE})
+    return view.page(
+        "queue.html",
+        **listed,
+        **choices,
+        proposals=proposals.waiting(view.session),
+        only_samples=choices["sources"].keys() == {SAMPLE_SOURCE},
+    )
 
 
 def _same(names: Iterable[str]) -> dict[str, str]:
