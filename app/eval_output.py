@@ -94,14 +94,16 @@ def _expected(found: Mapping[str, float] | None) -> str:
 
 def _criteria(figures: Mapping[str, Any], model: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
     """A line for each criterion; positive is a criterion that is not met. It fits a terminal of 80 columns."""
-    heads = ("labels", "same", "found", "let pass", "kappa", "AC1")
     title = f"{escape(model['model'])}, by criterion"
-    table = Table("criterion", *heads, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("criterion", min_width=14)
+    for head in ("same", "found", "let pass", "kappa", "AC1"):
+        table.add_column(head, no_wrap=True)
     for criterion in figures["criteria"]:
         found = model["criteria"][criterion]
         known = found["measures"]
         cells = [eval_text.measure(name, known[name], wide=False) for name in MEASURES] if known else ["too few"]
-        table.add_row(escape(titles.get(criterion, criterion)), f"{found['n']:,}", *cells)
+        table.add_row(escape(f"{titles.get(criterion, criterion)}\n{eval_text.labels(found['n'])}"), *cells)
     return table
 
 
@@ -110,7 +112,7 @@ def _pairs(figures: Mapping[str, Any], titles: Mapping[str, str]) -> Iterator[Ta
     both = dict.fromkeys((pair["first"], pair["second"]) for pair in figures["pairs"])
     for first, second in both:
         title = f"{escape(first)} against {escape(second)}"
-        table = Table("about", "right more often by", "so", title=title, title_justify="left", box=SIMPLE_HEAD)
+        table = Table("about", "difference", "so", title=title, title_justify="left", box=SIMPLE_HEAD)
         for pair in figures["pairs"]:
             if (pair["first"], pair["second"]) == (first, second):
                 about = "the verdict" if pair["subject"] == VERDICT else titles.get(pair["subject"], pair["subject"])

@@ -44,7 +44,7 @@ def verdict_on(pair: Mapping[str, Any]) -> str:
     if pair["better"]:
         return f"{pair['better']} is right more often"
     if pair["more"] is None:
-        return "undecidable: no difference was seen, so no number of labels would show one"
+        return "undecidable: no difference was seen"
     return f"undecidable, needs {pair['more']:,} more {'label' if pair['more'] == 1 else 'labels'}"
 
 

@@ -110,6 +110,14 @@ def test_where_all_agree_the_bootstrap_does_not_claim_certainty() -> None:
     assert found.ac1.interval == pytest.approx(Interval(0.722, 1.0), abs=1e-3)
 
 
+def test_a_machine_that_only_ever_says_one_thing_is_not_certain_to_be_no_better_than_chance() -> None:
+    found = measures(Table(0, 8, 0, 20))
+    assert found is not None
+    assert found.kappa.value == 0.0
+    assert found.kappa.interval == pytest.approx(Interval(-0.647, 0.466), abs=1e-3)
+    assert found.raw.interval == pytest.approx(Interval(0.5294, 0.8475), abs=1e-4)  # each less 20/28, over 8/28
+
+
 @given(TABLES)
 def test_what_is_beyond_chance_stays_within_its_bounds(table: Table) -> None:
     for value in (kappa(table), ac1(table)):
