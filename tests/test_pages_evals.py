@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.factories import eval_figures, make_eval, shipped_context
 from tests.markup import Element, read
@@ -22,8 +22,8 @@ def page(pages: TestClient, address: str, status: int = 200) -> Element:
     return main
 
 
-def made(session: Session, **columns: object) -> int:
-    row = make_eval(session, **columns)  # type: ignore[arg-type]  columns of the row
+def made(session: Session, **columns: Any) -> int:  # noqa: ANN401  columns of the row
+    row = make_eval(session, **columns)
     session.commit()
     return row.id
 
@@ -70,9 +70,10 @@ def test_every_figure_is_drawn_with_its_interval(viewer_pages: TestClient, sessi
     assert bars(section(main, "sensitivity"))[HAIKU] == ("0 % (0 to 56)", ["M0 5H100", "M0.0 5H56.15"])
     assert bars(section(main, "escalated"))[SONNET][0] == "8 % (1 to 35)"
     assert bars(section(main, "kappa"))[HAIKU][0].startswith("0.00 (-")
-    expected = section(main, "cost")
-    assert "Expected cost of a ticket" in expected.words
+    assert bars(section(main, "calls"))[HAIKU] == ("$0.00060", ["5.0", "M0 5H100"])
+    expected = section(main, "expected")
     assert bars(expected)[HAIKU][0] == "$0.13"  # 0.0006 + 3/12 * 0.50
+    assert len(bars(expected)[HAIKU][1]) == 3  # its interval too
     assert "a person's look at what is handed over $0.10" in expected.words
     assert bars(section(main, "latency"))[SONNET][0] == "4.8 s"
     criteria = section(main, "criteria-1")
@@ -97,8 +98,8 @@ def test_what_is_undecided_says_what_it_takes(viewer_pages: TestClient, session:
 def test_with_few_labels_cost_and_time_are_there_and_nothing_else(viewer_pages: TestClient, session: Session) -> None:
     main = page(viewer_pages, f"/evals/{made(session, figures=eval_figures(tickets=6))}")
     assert bars(section(main, "raw"))[HAIKU] == ("too few", ["M0 5H100"])
-    assert "Cost of a ticket's calls" in section(main, "cost").words
-    assert bars(section(main, "cost"))[SONNET][0] == "$0.012"
+    assert bars(section(main, "calls"))[SONNET][0] == "$0.012"
+    assert bars(section(main, "expected")) == {}
     assert "too little to say, on 5 labels" in section(main, "pairs").words
 
 
@@ -115,14 +116,14 @@ def test_each_chart_is_a_file_too(viewer_pages: TestClient, session: Session) ->
     key = made(session)
     main = page(viewer_pages, f"/evals/{key}")
     files = [one.attributes["href"] for one in main.all("a") if "csv=" in one.attributes["href"]]
-    assert len(files) == 10
+    assert len(files) == 11
     for address in files:
         answer = viewer_pages.get(address)
         assert answer.headers["content-type"] == "text/csv; charset=utf-8"
         header, *rows = csv.reader(answer.text.splitlines())
         assert {len(row) for row in rows} == {len(header)}
-    found = list(csv.reader(viewer_pages.get(f"/evals/{key}?csv=cost").text.splitlines()))
-    assert found[1][:3] == [HAIKU, "0.0006", "0.1256"]
+    found = list(csv.reader(viewer_pages.get(f"/evals/{key}?csv=expected").text.splitlines()))
+    assert found[1][:2] == [HAIKU, "0.1256"]
 
 
 def test_what_is_not_there_is_said_calmly(viewer_pages: TestClient, session: Session) -> None:

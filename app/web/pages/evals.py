@@ -75,7 +75,8 @@ def _charts(row: EvalRow, called: Names) -> Iterator[Chart]:
     models = row.figures["models"]
     yield from (_measure(name, models) for name in MEASURES)
     yield _escalated(models)
-    yield _cost(models)
+    yield _calls(models)
+    yield _expected(models)
     yield _latency(models)
     order = row.figures["criteria"]
     yield from (_criteria(place, model, called, order=order) for place, model in enumerate(models) if order)
@@ -107,42 +108,39 @@ def _escalated(models: list[dict[str, Any]]) -> Chart:
     )
 
 
-def _cost(models: list[dict[str, Any]]) -> Chart:
-    """With what follows from a wrong verdict where somebody said what that costs."""
-    known = [model["expected_usd"] for model in models]
-    if any(known):
-        title, says = "Expected cost of a ticket", "What a ticket costs with wrong verdicts and looks at what is open."
-    else:
-        title, says = "Cost of a ticket's calls", "What the calls about one ticket cost, on average."
-    most = max((_highest(model) for model in models), default=0.0) or 1.0
+def _calls(models: list[dict[str, Any]]) -> Chart:
+    most = max((model["cost_usd"] or 0.0 for model in models), default=0.0) or 1.0
     return Chart(
-        key="cost",
-        title=title,
-        says=says,
-        header=("model", "calls", "expected", "from", "to"),
-        rows=tuple((model["model"], _usd(model["cost_usd"]), *_expected_cells(model)) for model in models),
-        bars=tuple(_cost_bar(model, most=most) for model in models),
+        key="calls",
+        title="Cost of a ticket's calls",
+        says="What the calls about one ticket cost, on average.",
+        header=("model", "USD"),
+        rows=tuple((model["model"], _usd(model["cost_usd"])) for model in models),
+        bars=tuple(_priced(model["model"], model["cost_usd"], most) for model in models),
     )
 
 
-def _highest(model: Mapping[str, Any]) -> float:
-    expected = model["expected_usd"]
-    return float(expected["high"] if expected else model["cost_usd"] or 0.0)
+def _expected(models: list[dict[str, Any]]) -> Chart:
+    """Without bars where nobody said what a wrong verdict costs."""
+    known = [(model["model"], model["expected_usd"]) for model in models if model["expected_usd"]]
+    most = max((found["high"] for _, found in known), default=0.0) or 1.0
+    return Chart(
+        key="expected",
+        title="Expected cost of a ticket",
+        says="What a ticket costs with what follows: looks at what is handed over, and verdicts that are wrong.",
+        header=("model", "USD", "from", "to"),
+        rows=tuple((name, *(_usd(found[end]) for end in ("value", "low", "high"))) for name, found in known),
+        bars=tuple(
+            _priced(name, found["value"], most)._replace(
+                low=charts.part(found["low"], most), high=charts.part(found["high"], most)
+            )
+            for name, found in known
+        ),
+    )
 
 
-def _cost_bar(model: Mapping[str, Any], *, most: float) -> Bar:
-    expected = model["expected_usd"]
-    if expected is None:
-        amount = model["cost_usd"]
-        return Bar(model["model"], charts.part(amount or 0.0, most), dollars(eval_text.money(amount)))
-    low, high = (charts.part(expected[end], most) for end in ("low", "high"))
-    shown = dollars(eval_text.money(expected["value"]))
-    return Bar(model["model"], charts.part(expected["value"], most), shown, low, high)
-
-
-def _expected_cells(model: Mapping[str, Any]) -> tuple[Cell, ...]:
-    expected = model["expected_usd"] or {}
-    return tuple(_usd(expected.get(name)) for name in ("value", "low", "high"))
+def _priced(model: str, amount: float | None, most: float) -> Bar:
+    return Bar(model, charts.part(amount or 0.0, most), dollars(eval_text.money(amount)))
 
 
 def _usd(amount: float | None) -> Cell:
@@ -154,8 +152,8 @@ def _latency(models: list[dict[str, Any]]) -> Chart:
     most = max((model["p95_ms"] or 0 for model in models), default=0) or 1
     return Chart(
         key="latency",
-        title="Time of a ticket, 19 of 20",
-        says="Within what time the model's calls about a ticket end, for 19 of 20 tickets.",
+        title="Time for 19 of 20 tickets",
+        says="Within what time the model's calls about a ticket end, but for the slowest of twenty.",
         header=("model", "p50 in ms", "p95 in ms"),
         rows=tuple((model["model"], model["p50_ms"] or 0, model["p95_ms"] or 0) for model in models),
         bars=tuple(
