@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from agents.lookalikes import skeleton
 from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _repeats(text: str, words: Iterable[str]) -> bool:
 
 
 def _spelled(text: str) -> str:
-    """The letters and digits alone, folded."""
-    return _NO_LETTER.sub("", unicodedata.normalize("NFKD", text).casefold())
+    """The letters and digits alone, as the eye reads them."""
+    return _NO_LETTER.sub("", skeleton(text))
 
 
 def _failed(reply: Reply) -> Failed:

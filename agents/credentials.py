@@ -8,7 +8,9 @@ Every pattern is linear on hostile text: bounded repeats, and starts that cannot
 
 from __future__ import annotations
 
+import functools
 import re
+import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
 from detect_secrets.plugins.aws import AWSKeyDetector
@@ -25,6 +27,7 @@ from detect_secrets.plugins.stripe import StripeDetector
 
 from agents.cards import find_cards
 from agents.passwords import find_named, is_placeholder
+from agents.prompt import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,10 +42,37 @@ class Secret(NamedTuple):
 
 
 def find_secrets(text: str) -> list[Secret]:
-    """Every secret in the text, in order, none overlapping another."""
+    """Every secret in the text, in order, none overlapping another; also one that is only seen where a person reads."""
+    found = _found(text)
+    if text.isascii() or all(_typed(char) == char for char in set(text)):
+        return _apart(found)
+    typed = [(part, position) for position, char in enumerate(text) if (part := _typed(char))]
+    as_read = _found("".join(part for part, _ in typed))
+    moved = (one._replace(start=typed[one.start][1], end=typed[one.end - 1][1] + 1) for one in as_read)
+    return _apart([*found, *moved])
+
+
+@functools.lru_cache(8_192)
+def _typed(char: str) -> str:
+    """The character as somebody would have typed it: plain blanks, breaks and widths; nothing for what is not seen."""
+    match unicodedata.category(char):
+        case "Zs":
+            return " "
+        case "Zl" | "Zp":
+            return "\n"
+        case "Cc":
+            return char
+        case "Nd":
+            return str(unicodedata.decimal(char))
+        case _:
+            plain = unicodedata.normalize("NFKC", visible(char))
+            return plain if len(plain) <= 1 and plain.isascii() else char
+
+
+def _found(text: str) -> list[Secret]:
     named = (Secret(*where) for where in find_named(text))
     cards = (Secret(start, end, "card_number") for start, end in find_cards(text))
-    return _apart([*_private_keys(text), *_vendor_keys(text), *_web_tokens(text), *named, *cards])
+    return [*_private_keys(text), *_vendor_keys(text), *_web_tokens(text), *named, *cards]
 
 
 def _apart(found: Iterable[Secret]) -> list[Secret]:

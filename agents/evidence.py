@@ -155,10 +155,13 @@ def _joined(outside: str, edge: str) -> bool:
     neighbour = outside[-1:]
     if edge.isdigit() and neighbour and neighbour in ".,:" and outside[:-1].isdigit():
         return True
-    in_words = (neighbour.isalnum() or neighbour == "_" or unicodedata.combining(neighbour or " ")) and (
-        edge.isalnum() or edge == "_"
-    )
-    return bool(in_words) and _UNSPACED.match(edge) is None and _UNSPACED.match(neighbour) is None
+    in_words = _in_word(neighbour) and _in_word(edge)
+    return in_words and _UNSPACED.match(edge) is None and _UNSPACED.match(neighbour) is None
+
+
+def _in_word(char: str) -> bool:
+    """A letter, a digit, or a mark on one: folded text has its accents apart."""
+    return char.isalnum() or char == "_" or unicodedata.category(char or " ").startswith("M")
 
 
 def _whole_characters(folded: _Folded, start: int, end: int) -> bool:

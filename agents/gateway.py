@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from agents.api_errors import code_of, retry_after, shown
 from agents.message_batches import MessageBatches
-from agents.prompt import visible
 from agents.question import Outcome, Question, Reply, Turn, Usage
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ MOST_ITEMS = 4  # of any list in an answer, where the server lets us say so
 MOST_TOOL_TOKENS = 4_000  # of an answer in `tool` mode: nothing is thought there, and such a model's context is small
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
 _NO_MODEL_LIST = frozenset({404, 405, 501})  # of servers that have only the messages
-LONGEST_MESSAGE = 300  # characters of a server's own words about an error: it may send a whole page
 # Whoever asks for a fruit gets this only if the format was enforced.
 _ONLY_ONE_ANSWER = {
     "type": "object",
@@ -312,10 +311,11 @@ class Gateway:
                 return CallFailed("authentication", "the key holds a character that cannot be sent")
             return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {_why(error)}")
         if isinstance(error, sdk.APIStatusError):
-            wait = _retry_after(error.response.headers)
-            return _status_failure(error.status_code, error.api_message or str(error), wait)
+            code = code_of(error.status_code, named=(error.error_code, error.type))
+            words = f"HTTP {error.status_code}: {shown(error.api_message or str(error))}"
+            return CallFailed(code, words, retry_after=retry_after(error.response.headers))
         if isinstance(error, sdk.APIError):
-            return CallFailed("server_error", f"the server's answer is not of this API: {_shown(str(error))}")
+            return CallFailed("server_error", f"the server's answer is not of this API: {shown(str(error))}")
         return CallFailed("authentication", f"the API key cannot be used: {error}")
 
 
@@ -341,28 +341,6 @@ def _supported(capability: object) -> frozenset[str]:
     """Names of the sub-capabilities that are marked as supported."""
     values = vars(capability).items() if capability is not None else ()
     return frozenset(name for name, value in values if getattr(value, "supported", False) is True)
-
-
-def _status_failure(status: int, message: str, retry_after: float | None) -> CallFailed:
-    codes: dict[int, FailureCode] = {
-        401: "authentication", 402: "billing", 403: "permission", 404: "unknown_model",
-        408: "timeout", 409: "server_error", 413: "too_large", 429: "rate_limited", 529: "overloaded",
-    }  # fmt: skip
-    code: FailureCode = codes.get(status) or ("server_error" if status >= 500 else "bad_request")  # noqa: PLR2004  HTTP
-    return CallFailed(code, f"HTTP {status}: {_shown(message)}", retry_after=retry_after)
-
-
-def _shown(message: str) -> str:
-    """Words of a server, fit for a log, a page and a terminal."""
-    return visible(" ".join(message.split()))[:LONGEST_MESSAGE]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the server asks; the date form of the header is not used by this API."""
-    try:
-        return max(0.0, float(headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None
 
 
 def _json_object_in(text: str) -> str:

@@ -119,9 +119,9 @@ def judge(
     return replace(judgement, observations=(*observations, *judgement.observations))
 
 
-def too_long(revision: Revision, limit: int) -> str:
-    """Why no model is asked about this revision; empty where it is short enough."""
-    tokens = token_estimate(fenced(revision, nonce="", lines=revision.lines))
+def too_long(revision: Revision, limit: int, *, lines: Sequence[Line] | None = None) -> str:
+    """Why no model is asked about this revision, or about some lines of it; empty where that is short enough."""
+    tokens = token_estimate(fenced(revision, nonce="", lines=revision.lines if lines is None else lines))
     return f"too long to judge: about {tokens:,} tokens, the limit is {limit:,}" if tokens > limit else ""
 
 

@@ -12,20 +12,43 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+# Where letters stand that are Latin ones with something to them that NFKD does not take off: a hook, a box around them.
+_LATIN = ((0xC0, 0x2AF), (0x1D00, 0x1DBF), (0x1E00, 0x1EFF), (0x2C60, 0x2C7F), (0xA720, 0xA7FF), (0x1F100, 0x1F1FF))
+_LATIN_NAME = re.compile(
+    r"(?:LATIN (?:SMALL|CAPITAL) LETTER|LATIN LETTER SMALL CAPITAL|REGIONAL INDICATOR SYMBOL LETTER"
+    r"|(?:NEGATIVE |CROSSED NEGATIVE )?(?:SQUARED|CIRCLED) LATIN CAPITAL LETTER)"
+    r"(?: DOTLESS| SCRIPT| INSULAR| BARRED)? ([A-Z])(?: WITH .+)?"
+)
+
+
+def _by_name() -> dict[str, str]:
+    """Each of those letters as the one that its name has in it."""
+    letters = (chr(code) for first, last in _LATIN for code in range(first, last + 1))
+    named = ((letter, _LATIN_NAME.fullmatch(unicodedata.name(letter, ""))) for letter in letters)
+    return {letter: name[1].lower() for letter, name in named if name}
+
+
 # Letters of other scripts that pass for Latin ones in common fonts; what NFKD folds by itself is not here.
 _ALIKE = str.maketrans(
     {
+        **_by_name(),
         **dict(zip("авекмнорстухіјѕԁԛԝһӏгпшь", "abekmhopctyxijsdqwhlrnwb", strict=True)),
         **dict(zip("αβεγικνορτυχωηζμκς", "abeyikvoptuxwnzukc", strict=True)),
-        **dict(zip("ɑɡıɩʟɴʀʏɪᴛᴇᴄᴋ", "agiilnryiteck", strict=True)),
+        **dict(zip("ɑɡıɩ", "agii", strict=True)),
         **dict(zip("օսոհցյզք", "ounhgjqp", strict=True)),
+        **dict(zip("ⲁⲃⲉⲏⲓⲕⲙⲛⲟⲣⲥⲧⲩⲭ", "abehikmnopctyx", strict=True)),
+        **dict(zip("ꓐꓑꓓꓔꓖꓗꓙꓚꓜꓝꓟꓠꓡꓢꓣꓦꓧꓪꓫꓬꓮꓰꓲꓳꓴ", "bpdtgkjczfmnlsrvhwxyaeiou", strict=True)),
+        **dict(zip("ᎢᏆᏟᏦᎬᎪᏴᎠᏀᎻᎫᏞᎷᏢᏒᏚᏙᎳᏃ", "tickeabdghjlmprsvwz", strict=True)),
+        **dict(zip("𐊗𐊢𐊠𐊡𐊫𐌂𐌄𐌉𐌕𐌗", "tcaboceitx", strict=True)),
         **dict.fromkeys("ⅼ|ǀ∣", "l"),
-        "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ß": "ss",
+        "ß": "ss",
     }
 )  # fmt: skip
 _OPENING = frozenset("<‹❮⟨〈《«⟪⧼˂ᐸ⋖≺﹤＜❬⦑⨞﹝")
 _ENTITY = re.compile(r"(?:&(?:lt|#0*60|#x0*3c)|%3c|\\u003c|\\x3c);?")
-_NAME = re.compile(r"t[i1l!]cket[^a-z0-9]{0,8}te[x×]t")  # of a fence
+_BETWEEN = re.compile(r"[^a-z0-9<!×]+")  # nothing that the eye could take for a letter of a fence's name
+_FENCE = re.compile("<[<!]*t!*[i1l!]!*c!*k!*e!*t!*t!*e!*[x×]!*t")
+_HINT = re.compile("c[^a-z0-9]*k[^a-z0-9]*e[^a-z0-9]*t")
 
 
 class Folded(NamedTuple):
@@ -63,18 +86,20 @@ def _folded_one(char: str) -> str:
 
 def without_fences(text: str) -> str:
     """The text with whatever could be read as one of our fence lines in round brackets, however it is dressed up."""
-    squeezed = skeleton(text)
-    if "cket" not in squeezed:  # nearly every line
+    if _HINT.search(skeleton(text)) is None:  # nearly every line
         return text
-    seen = _unescaped(folded(text))
-    parts, position, end = [], 0, 0
-    for match in _NAME.finditer(seen.text):
-        first = _opened(seen.text, after=end, before=match.start())
-        end = match.end()
-        if first is not None:
-            parts += [text[position : seen.origin[first]], "(ticket-text"]
-            position = seen.origin[end - 1] + 1
+    seen = _squeezed(_unescaped(folded(text)))
+    parts, position = [], 0
+    for match in _FENCE.finditer(seen.text):
+        parts += [text[position : seen.origin[match.start()]], "(ticket-text"]
+        position = seen.origin[match.end() - 1] + 1
     return "".join(parts) + text[position:] if parts else text
+
+
+def _squeezed(seen: Folded) -> Folded:
+    """Without what stands between letters."""
+    kept = [index for index, char in enumerate(seen.text) if not _BETWEEN.match(char)]
+    return Folded("".join(seen.text[index] for index in kept), [seen.origin[index] for index in kept])
 
 
 def _unescaped(seen: Folded) -> Folded:
@@ -87,12 +112,3 @@ def _unescaped(seen: Folded) -> Folded:
         origin += [*seen.origin[position : match.start()], seen.origin[match.start()]]
         position = match.end()
     return Folded("".join(characters) + seen.text[position:], [*origin, *seen.origin[position:]])
-
-
-def _opened(text: str, *, after: int, before: int) -> int | None:
-    """Where the bracket is that opens a fence: anywhere in what separates its name from the word before."""
-    start = before
-    while start > after and not text[start - 1].isalnum():
-        start -= 1
-    bracket = text.find("<", start, before)
-    return bracket if bracket >= 0 else None

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agents.question import Usage
+from agents.question import Question, Usage
+from agents.tokens import token_estimate
 
 MILLION = Decimal(1_000_000)
 TOKEN_KINDS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
@@ -111,6 +112,12 @@ def most(model: str, *, prompt: int, output: int, on: date, batch: bool = False)
     everything = Usage(input=prompt, output=output), Usage(cache_write_1h=prompt, output=output)
     dearest = max((factor.times for factor in factors() if factor.name.startswith("geo:")), default=Decimal(1))
     return max(map(price.cost, everything)) * dearest * (_factor("batch", on) if batch else 1)
+
+
+def worst(question: Question, *, on: date, batch: bool = False) -> Decimal | None:
+    """What the call may cost at the most; None where its model has no known price."""
+    prompt = (*question.system, *(turn.text for turn in question.turns), str(question.schema))
+    return most(question.model, prompt=sum(map(token_estimate, prompt)), output=question.max_tokens, on=on, batch=batch)
 
 
 def _factor(name: str, on: date) -> Decimal:

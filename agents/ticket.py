@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -336,7 +336,7 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def supplied_fields(tickets: Sequence[Ticket]) -> frozenset[str]:
+def supplied_fields(tickets: Iterable[Ticket]) -> frozenset[str]:
     """Which optional fields at least one of these tickets fills; the rest are fields their source never supplies."""
     found: set[str] = set()
     for ticket in tickets:

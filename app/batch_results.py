@@ -20,10 +20,11 @@ from sqlalchemy import exists, func, select, update
 from agents.gateway import CallFailed
 from agents.prices import cost
 from app import audit, ledger, runs
-from app.batches import BATCH_LOCK, FORGOTTEN, MOST_TRIES, free, lose, sent
+from app.batches import FORGOTTEN, LIFETIME, MOST_TRIES, free, lose, sent
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
+from app.locks import Lock, take
 from app.queue import enqueue
 from app.tables import Batch, BatchRequest, BatchTicket
 
@@ -42,7 +43,6 @@ log = structlog.get_logger()
 KEPT_AT_ONCE = 200  # results a transaction
 CLOCKS_APART = timedelta(minutes=5)  # the vendor's and ours
 UNDER_WAY = timedelta(minutes=10)  # a batch may take as long to be sent; until then nobody looks for it
-LIFETIME = timedelta(days=1)
 OPEN = ("submitting", "waiting")
 NEVER_ARRIVED = "its sending was interrupted, and the vendor has not got it"
 MAY_BE_THERE = "its sending was interrupted; whether the vendor has it shows when what was sent then has ended"
@@ -92,7 +92,7 @@ def _follow(deps: Deps, api: MessageBatches | None, batch: Batch) -> None:
             raise
         why = str(failure)
     if _too_late(batch):
-        _lost(deps, batch, f"its time is over, and the vendor does not say what became of it: {why}", last_try=True)
+        _lost(deps, batch, f"its time is over, and the vendor does not say what became of it: {why}", tries=MOST_TRIES)
     return None
 
 
@@ -122,7 +122,7 @@ def _find(deps: Deps, api: MessageBatches, batch: Batch) -> None:
             sent(session, batch.id, mine)
         log.info("batch.found_again", batch=batch.id)
     elif len(ended) == len(candidates):
-        _lost(deps, batch, NEVER_ARRIVED)
+        _lost(deps, batch, NEVER_ARRIVED, tries=1)  # a server that takes none must not keep tickets for ever
     else:
         with transaction(deps.engine) as session:
             session.get_one(Batch, batch.id).note = MAY_BE_THERE
@@ -148,10 +148,10 @@ def _is_mine(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> bool:
         return session.get(BatchRequest, (batch.id, first.custom_id)) is not None
 
 
-def _lost(deps: Deps, batch: Batch, note: str, *, last_try: bool = False) -> None:
+def _lost(deps: Deps, batch: Batch, note: str, *, tries: int) -> None:
     log.warning("batch.lost", batch=batch.id)
     with transaction(deps.engine) as session:
-        lose(session, session.get_one(Batch, batch.id), note, last_try=last_try)
+        lose(session, session.get_one(Batch, batch.id), note, tries=tries)
 
 
 def _keep_all(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> None:
@@ -185,7 +185,7 @@ def _columns(request: BatchRequest, batch: Batch) -> dict[str, object]:
 
 def _end(session: Session, batch_id: int) -> None:
     """The batch is over, once: whoever comes second finds it so."""
-    session.execute(select(func.pg_advisory_xact_lock(BATCH_LOCK)))
+    take(session, Lock.BATCHES)
     batch = session.get_one(Batch, batch_id, with_for_update=True)
     if batch.state == "ended":
         return

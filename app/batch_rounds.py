@@ -19,16 +19,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from agents.gateway import CallFailed
 from agents.judge import Panel
+from agents.prices import worst
 from app import reviewing
-from app.batches import BATCH_LOCK, FREE, MOST_TRIES, hand_over, live_instead, lose, sent
-from app.budget import OverBudget, worst
+from app.batches import FREE, LIFETIME, MOST_TRIES, hand_over, keep_aside, live_instead, lose, sent
+from app.budget import OverBudget
 from app.clock import now
 from app.db import transaction
 from app.jobs import transient
+from app.locks import Lock, take
 from app.queue import enqueue
 from app.runs import RunStore
 from app.tables import Batch, BatchRequest, BatchTicket, Reservation, Revision, Run, Ticket
@@ -52,6 +54,9 @@ PAGE = 200  # tickets read at a time
 LIVE_AT_ONCE = 1_000  # tickets handed over at a time
 NO_BATCHES = "the model's server takes no batches, so tickets are judged one by one"
 NO_ANSWER = "its batch brought no answer, so it is asked on its own"
+
+
+_Prefix = tuple[str, tuple[str, ...]]
 
 
 class _Unanswered(Exception):  # noqa: N818  a signal
@@ -203,6 +208,8 @@ class _Claimed(NamedTuple):
 def _set_aside(deps: Deps, round_: _Round) -> tuple[bool, int | None]:
     """What the round may cost at the most is set aside of today's budget, by the number; None: there is no budget.
 
+    With the calls that fill the vendor's cache before it, which are paid like any other.
+
     The round is cut to what there is room for: False. Raises OverBudget where that is nothing.
     """
     budget = deps.models.budget
@@ -211,8 +218,10 @@ def _set_aside(deps: Deps, round_: _Round) -> tuple[bool, int | None]:
     with transaction(deps.engine) as session:
         room = budget.room(session)
     fits, total = list[str](), Decimal(0)
+    primed = set[_Prefix]()
     for key, one in round_.asked.items():
-        needed = worst(one.question, on=now().date(), batch=True) or Decimal(0)
+        needed = _at_most(one.question, first=_prefix(one.question) not in primed)
+        primed.add(_prefix(one.question))
         if fits and total + needed > room:
             break
         fits.append(key)
@@ -220,6 +229,18 @@ def _set_aside(deps: Deps, round_: _Round) -> tuple[bool, int | None]:
     whole = len(fits) == len(round_.asked)
     round_.cut(fits)
     return whole, budget.reserve(total)
+
+
+def _at_most(question: Question, *, first: bool) -> Decimal:
+    """US$ for one question of a batch, with the call before it where it is the first of its prefix."""
+    today = now().date()
+    before = worst(replace(question, turns=(), max_tokens=1), on=today) if first else None
+    return (worst(question, on=today, batch=True) or Decimal(0)) + (before or Decimal(0))
+
+
+def _prefix(question: Question) -> _Prefix:
+    """What its calls have in common, in the vendor's cache."""
+    return question.schema_hash, question.system
 
 
 def _say_free(deps: Deps, note: str) -> None:
@@ -233,7 +254,7 @@ def _say_free(deps: Deps, note: str) -> None:
 def _claim(deps: Deps, ready: Ready, round_: _Round, *, reservation: int | None) -> _Claimed | None:
     """The round's rows; None where there is nothing left to ask: others may have been quicker since it was gathered."""
     with transaction(deps.engine) as session:
-        session.execute(select(func.pg_advisory_xact_lock(BATCH_LOCK)))
+        take(session, Lock.BATCHES)
         still = FREE, BatchTicket.revision_id.in_(round_.waits)
         answered = set(
             session.scalars(select(Run.reply_key).where(Run.reply_key.in_(round_.asked), Run.reply.is_not(None)))
@@ -249,6 +270,8 @@ def _claim(deps: Deps, ready: Ready, round_: _Round, *, reservation: int | None)
         batch = _record(session, ready, asked, reservation=reservation) if asked else None
         if batch is None:
             session.execute(delete(Reservation).where(Reservation.id == reservation))
+        else:
+            keep_aside(session, batch, until=now() + LIFETIME)
         for ticket in tickets:
             ticket.reply_key = round_.waits[ticket.revision_id]
             ticket.batch_id = under_way.get(ticket.reply_key, batch.id if batch else None)
@@ -319,7 +342,7 @@ def _send(deps: Deps, ready: Ready, api: MessageBatches, claimed: _Claimed) -> b
 
 def _prime(deps: Deps, ready: Ready, claimed: _Claimed) -> None:
     """One call for each prefix; the ledger counts it to the batch."""
-    prefixes = {(one.question.schema_hash, one.question.system): one for one in claimed.asked}
+    prefixes = {_prefix(one.question): one for one in claimed.asked}
     for question, case in prefixes.values():
         store = RunStore(
             deps.engine,
@@ -341,5 +364,6 @@ def _not_sent(deps: Deps, ready: Ready, batch_id: int, failure: CallFailed) -> b
         deps.models.failed(failure, asked=ready)
     with transaction(deps.engine) as session:
         refused = failure.permanent and not failure.stops_all
-        lose(session, session.get_one(Batch, batch_id), f"it was not sent: {failure}", last_try=refused)
+        tries = MOST_TRIES if refused else 0
+        lose(session, session.get_one(Batch, batch_id), f"it was not sent: {failure}", tries=tries)
     return False

@@ -9,12 +9,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app import reviewing
 from app.clock import now
 from app.intake.recording import NEXT_BATCH
+from app.locks import Lock, take
 from app.queries import batches as queries
 from app.queue import enqueue
 from app.tables import Batch, BatchRequest, BatchTicket, Connection, Reservation, Revision, Ticket
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
     from agents.message_batches import BatchState
 
-BATCH_LOCK = 7_133_704  # arbitrary; who puts a batch together and who ends one wait for each other
 MOST_TRIES = 2  # batches that may bring a ticket no answer; then it is asked on its own
 LOOKED_BACK = timedelta(days=7)  # at what batches cost; then they are tried again
+LIFETIME = timedelta(days=1)
 FORGOTTEN = timedelta(hours=1)  # after its time a batch that cannot be looked at will not come
 FREE = BatchTicket.batch_id.is_(None)  # waits for the next batch
 
@@ -82,13 +83,14 @@ def free(session: Session, batch: Batch) -> None:
     session.execute(update(BatchTicket).where(mine).values(batch_id=None, reply_key=None))
 
 
-def lose(session: Session, batch: Batch, note: str, *, last_try: bool = False) -> None:
-    """Nothing of this batch will come: its requests are gone, and its tickets free."""
-    session.execute(select(func.pg_advisory_xact_lock(BATCH_LOCK)))
+def lose(session: Session, batch: Batch, note: str, *, tries: int = 0) -> None:
+    """Nothing of this batch will come: its requests are gone, and its tickets free, with so many tries less."""
+    take(session, Lock.BATCHES)
     batch.state, batch.note, batch.ended_at = "lost", note, now()
     session.execute(delete(BatchRequest).where(BatchRequest.batch_id == batch.id))
-    if last_try:
-        session.execute(update(BatchTicket).where(BatchTicket.batch_id == batch.id).values(tries=MOST_TRIES))
+    if tries:
+        mine = update(BatchTicket).where(BatchTicket.batch_id == batch.id)
+        session.execute(mine.values(tries=BatchTicket.tries + tries))
         enqueue(session, "batch_submit", once="batch_submit")
     free(session, batch)
 
@@ -101,6 +103,11 @@ def sent(session: Session, batch_id: int, state: BatchState) -> bool:
     if batch.vendor_id is None:
         batch.state, batch.vendor_id, batch.note = "waiting", state.id, ""
         batch.sent_at, batch.expires_at = now(), state.expires_at
-        aside = update(Reservation).where(Reservation.id == batch.reservation_id)
-        session.execute(aside.values(until=state.expires_at + FORGOTTEN))
+        keep_aside(session, batch, until=state.expires_at)
     return True
+
+
+def keep_aside(session: Session, batch: Batch, *, until: datetime) -> None:
+    """What is set aside for it counts for as long as it may still be answered, whoever dies meanwhile."""
+    mine = update(Reservation).where(Reservation.id == batch.reservation_id)
+    session.execute(mine.values(until=until + FORGOTTEN))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 OF_THE_KEY = frozenset({"authentication", "billing"})  # codes that hold for whatever is asked with it
+OF_A_MODEL = frozenset({"unknown_model", "permission"})  # codes of a server that took the key
 FIRST_PROBE, LONGEST_PROBE = 30, 900  # seconds; the wait doubles with each failure
 _DOUBLED = func.least(FIRST_PROBE * func.power(2, func.least(Row.failures, 10)), LONGEST_PROBE)
 

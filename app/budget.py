@@ -17,11 +17,11 @@ import structlog
 from sqlalchemy import Engine, delete, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from agents.prices import most
-from agents.tokens import token_estimate
+from agents.prices import worst
 from app import clock, ledger
 from app.db import transaction
 from app.limiter import NotSent
+from app.locks import Lock, take
 from app.tables import BudgetStop, Reservation
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WARN_AT = Decimal("0.8")
-LOCK = 7_133_703  # arbitrary; those who set aside at the same moment see each other's
-LONGEST_CALL = timedelta(minutes=40)  # with all its tries; a dead worker's reservation counts no longer
+# Six tries of the strong tier, with the waits between; a dead worker's reservation counts no longer.
+LONGEST_CALL = timedelta(minutes=45)
 VARIABLE = "TICKETQC_DAILY_BUDGET_USD"
 
 
@@ -133,7 +133,7 @@ class Budget:
         """So much of today's budget is set aside; its number is for `release`. Raises OverBudget."""
         with transaction(self._engine) as session:
             session.execute(text("set local synchronous_commit = off"))  # a reservation that a crash loses is no loss
-            session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+            take(session, Lock.BUDGET)
             now = standing(session, limit=self.limit, now=self._now(), zone=self._zone)
             if self.limit is None or now.spent_usd + now.reserved_usd + needed <= self.limit:
                 until = func.now() + literal(LONGEST_CALL)
@@ -167,9 +167,3 @@ def _stop(session: Session, day: Day, needed: Decimal) -> None:
     statement = insert(BudgetStop).values(day=day.name, needed_usd=needed)
     least = func.least(BudgetStop.needed_usd, statement.excluded.needed_usd)
     session.execute(statement.on_conflict_do_update(index_elements=["day"], set_={"needed_usd": least}))
-
-
-def worst(question: Question, *, on: date, batch: bool = False) -> Decimal | None:
-    """What the call may cost at the most; None where its model has no known price."""
-    prompt = (*question.system, *(turn.text for turn in question.turns), str(question.schema))
-    return most(question.model, prompt=sum(map(token_estimate, prompt)), output=question.max_tokens, on=on, batch=batch)

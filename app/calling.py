@@ -26,6 +26,7 @@ from app.clock import now
 from app.db import transaction
 from app.judgements import observe
 from app.limiter import NotSent
+from app.locks import Lock, take
 from app.queue import enqueue, has_job
 from app.runs import RunStore
 from app.tables import Observation, Pattern, PatternEvent, Proposal, Revision
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LOCK = 7_133_711  # arbitrary; those who count open proposals or call about a pattern come one after the other
 NO_MODEL = (
     "no strong model is configured, so nothing is proposed: set ANTHROPIC_API_KEY or TICKETQC_STRONG_MODEL, "
     "and start again"
@@ -103,7 +103,7 @@ def give_up(deps: Deps, reason: str, *, pattern_id: int) -> None:
 def _call(deps: Deps, pattern_id: int) -> _Called | None:
     """The brief, and the pattern's history says that it was called; None where nobody is to be asked."""
     with transaction(deps.engine) as session:
-        session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        take(session, Lock.PROPOSALS)
         pattern = session.get(Pattern, pattern_id)
         if pattern is None or not _may_be_called(session, pattern):
             return None
@@ -186,7 +186,7 @@ def _ask(deps: Deps, called: _Called, ready: Ready) -> None:
 
 def _record(deps: Deps, session: Session, called: _Called, answer: chief_of_staff.Proposal, ready: Ready) -> None:
     """Nothing where somebody was quicker, or where there is no room any more: the reply waits in `runs` then."""
-    session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+    take(session, Lock.PROPOSALS)
     pattern = session.get_one(Pattern, called.pattern_id)
     if pattern.state != "open" or _open_proposals(session) >= proposals.MOST_OPEN:
         return
@@ -211,7 +211,7 @@ def _record(deps: Deps, session: Session, called: _Called, answer: chief_of_staf
 
 def _record_failure(session: Session, called: _Called, failed: Failed, seen: Sequence[Failure]) -> None:
     """An unusable answer is the chief of staff's own failure, on the ticket that the pattern was last seen on."""
-    session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+    take(session, Lock.PROPOSALS)
     event = session.scalar(_last_event(called.pattern_id))
     if event is None or event.kind != "called":
         return
@@ -239,7 +239,7 @@ def _call_failed(deps: Deps, pattern_id: int, failure: CallFailed, ready: Ready)
 def _say_once(deps: Deps, pattern_id: int, note: str) -> None:
     """In the pattern's history, where that is not its last word already."""
     with transaction(deps.engine) as session:
-        session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        take(session, Lock.PROPOSALS)
         last = session.scalar(_last_event(pattern_id))
         if last is None or last.note != note:
             _say(session, pattern_id, note)

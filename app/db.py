@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.errors import DatabaseNewer, DatabaseNotMigrated, DatabaseUnavailable
+from app.locks import Lock, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,6 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 CONNECT_TIMEOUT = 5  # seconds; a database that does not answer by then is down
 # A process that dies in mid-transaction on another machine must not hold its locks for ever.
 SESSION_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
-UPGRADE_LOCK = 7_133_701  # arbitrary; one upgrade at a time in one database
 DISK_FULL = "53100"
 READ_ONLY = "25006"
 GONE = ("08", "57P0", "53300")  # SQLSTATEs: connection lost, server shutting down or starting, no connection left
@@ -58,7 +58,7 @@ def upgrade(url: str) -> None:
     engine = make_engine(url)
     try:
         with _translated(), engine.begin() as connection:
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+            take(connection, Lock.UPGRADE)
             config = migration_config(connection)
             if _refuse_newer(connection, config) != _head(config):
                 command.upgrade(config, "head")

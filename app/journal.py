@@ -1,6 +1,7 @@
 """Replies kept in an append-only file, for `review FILE`: one JSON line each, on disk before the reply is used.
 
-Threads that wait for the disk at the same time share one fsync.
+Memory holds where each reply's line begins, and no reply. Threads that wait for the disk at the same time share one
+fsync.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import os
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from agents.gateway import CallFailed
 
 log = structlog.get_logger()
+
+BLOCK = 8_192  # bytes; most rows are shorter
 
 
 class JournalError(TicketqcError):
@@ -40,7 +43,7 @@ class Journal:
         self._synced = 0
         self._cut = False  # the last row is not whole: the next must not be lost with it
         try:
-            self._replies = {} if fresh else _load(path)
+            self._places = {} if fresh else _places(path)
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             size = os.fstat(self._fd).st_size
             self._cut = bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
@@ -56,18 +59,28 @@ class Journal:
         os.close(self._fd)
 
     def find(self, question: Question) -> Reply | None:
-        return self._replies.get(question.key)
+        key = bytes.fromhex(question.key)
+        place = self._places.get(key)
+        kept = None if place is None else _kept(self._line(place), path=self._path)
+        return kept.reply if kept is not None and kept.key == key else None
 
     def keep(self, question: Question, reply: Reply) -> Reply:
-        self._write({"key": question.key, "reply": asdict(reply)})
-        self._replies[question.key] = reply
+        place = self._write({"key": question.key, "reply": asdict(reply)})
+        self._places[bytes.fromhex(question.key)] = place
         return reply
 
     def failed(self, question: Question, failure: CallFailed) -> None:
         self._write({"key": question.key, "failure": failure.code, "possibly_billed": failure.possibly_billed})
         log.warning("model.attempt_failed", agent=question.agent, code=failure.code, message=str(failure))
 
-    def _write(self, row: dict[str, object]) -> None:
+    def _line(self, place: int) -> bytes:
+        parts: list[bytes] = []
+        while not parts or (parts[-1] and b"\n" not in parts[-1]):
+            parts.append(os.pread(self._fd, BLOCK, place + len(parts) * BLOCK))
+        return b"".join(parts).partition(b"\n")[0]
+
+    def _write(self, row: dict[str, object]) -> int:
+        """The row is on disk; it begins at the place returned."""
         row_bytes = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         try:
             with self._append:
@@ -76,6 +89,7 @@ class Journal:
                 while written < len(data):
                     written += os.write(self._fd, data[written:])
                 self._cut = False
+                place = os.lseek(self._fd, 0, os.SEEK_CUR) - len(row_bytes)  # where ours ended, whoever else appends
                 self._written += 1
                 mine = self._written
             self._durable(mine)
@@ -84,6 +98,7 @@ class Journal:
                 f"cannot keep a reply in {self._path}: {error.strerror}. "
                 "Replies kept so far are safe; make room and run again."
             ) from error
+        return place
 
     def _durable(self, mine: int) -> None:
         """Returns when the `mine`-th row is on disk; whoever holds the lock syncs for all who wrote before."""
@@ -95,15 +110,31 @@ class Journal:
             self._synced = upto
 
 
-def _load(path: Path) -> dict[str, Reply]:
-    replies: dict[str, Reply] = {}
+class _Kept(NamedTuple):
+    key: bytes  # half of what its hex digits take: there is one in memory for each reply
+    reply: Reply
+
+
+def _places(path: Path) -> dict[bytes, int]:
+    """Where the last reply to each question begins."""
+    places: dict[bytes, int] = {}
     if not path.exists():
-        return replies
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-            if (kept := row.get("reply")) is not None:
-                replies[row["key"]] = Reply(**{**kept, "usage": Usage(**kept["usage"])})
-        except (ValueError, KeyError, TypeError, AttributeError):
-            log.warning("journal.line_ignored", path=str(path))
-    return replies
+        return places
+    place = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            if (kept := _kept(line, path=path)) is not None:
+                places[kept.key] = place
+            place += len(line)
+    return places
+
+
+def _kept(line: bytes, *, path: Path) -> _Kept | None:
+    """None where the line is of an attempt that brought no reply, or not whole."""
+    try:
+        row = json.loads(line)
+        if (reply := row.get("reply")) is not None:
+            return _Kept(bytes.fromhex(row["key"]), Reply(**{**reply, "usage": Usage(**reply["usage"])}))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        log.warning("journal.line_ignored", path=str(path))
+    return None

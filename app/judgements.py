@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from agents.observation import Observation
     from agents.ticket import Revision
     from agents.triage import RuleHit, Triage
+    from agents.verdict import Evidence
 
 
 NO_MODEL = "none"  # panel of a verdict that no model had a part in
 AND = " + "  # between the models of a panel, the worker first
+NO_TRIAGE = "triage."  # before the failure code, where it stands in the place of an escalation rule
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,13 @@ def record_intake(
 ) -> None:
     """An open ticket's triage and escalations, and its row, which shows whether a person should look.
 
-    The rules that code applies need no triage, and so no model.
+    The rules that code applies need no triage, and so no model. Where triage was asked and gave no answer, nobody has
+    applied the others, and so a person looks.
     """
     _record_escalations(session, case, rule_hits(case.revision, case.context), missed_by_triage=frozenset())
-    if answer is not None and not isinstance(answer, Failed):
+    if isinstance(answer, Failed):
+        _record_escalation(session, case, rule=NO_TRIAGE + answer.code, agent="validator")
+    elif answer is not None:
         _record_triage(session, case, answer, model=model)
         _record_escalations(session, case, answer.rules, missed_by_triage=frozenset())
     _record_observations(session, case, observations)
@@ -168,14 +173,19 @@ def _record_escalations(
     session: Session, case: Case, rules: Iterable[RuleHit], *, missed_by_triage: frozenset[str]
 ) -> None:
     for hit in rules:
-        row = {
-            "ticket_id": case.ticket_id,
-            "revision_id": case.revision_id,
-            "rule": hit.rule,
-            "agent": "code" if hit.by == "code" else "qc" if hit.rule in missed_by_triage else "triage",
-            "evidence": [documents.evidence_document(hit.evidence)],
-        }
-        session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())
+        agent = "code" if hit.by == "code" else "qc" if hit.rule in missed_by_triage else "triage"
+        _record_escalation(session, case, hit.evidence, rule=hit.rule, agent=agent)
+
+
+def _record_escalation(session: Session, case: Case, *shown: Evidence, rule: str, agent: str) -> None:
+    row = {
+        "ticket_id": case.ticket_id,
+        "revision_id": case.revision_id,
+        "rule": rule,
+        "agent": agent,
+        "evidence": [documents.evidence_document(evidence) for evidence in shown],
+    }
+    session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())
 
 
 def observe(

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from agents.gateway import CallFailed
 from app import local_model, queue, runs
-from app.breaker import OF_THE_KEY, Breaker
+from app.breaker import OF_A_MODEL, OF_THE_KEY, Breaker
 from app.budget import Budget
 from app.db import transaction
 from app.errors import DatabaseUnavailable
@@ -146,18 +146,28 @@ class Models:
         return Status("failed", choice.model, detail=barred.detail + AGAIN)
 
     def _probed(self, choice: Choice) -> Status | None:
-        """The model's new state where the smallest billed call succeeds; that call is on record."""
+        """The model's new state where the smallest billed call succeeds; that call is on record.
+
+        Also where nothing is wrong but the model of this role: another role's calls then tell about the key.
+        """
         try:
             ready = self._model(choice, None)
             reply = ready.asking.probe(ready.model)
         except CallFailed as failure:
             log.warning("model.probe_failed", role=choice.role, code=failure.code)
-            return None
+            return self._only_the_model(choice, failure) if failure.code in OF_A_MODEL else None
         with transaction(self._engine) as session:
             runs.record_probe(session, model=ready.model, reply=reply)
             self._breaker.close(session)
         self._open = None
         return self._taken(choice, ready)
+
+    def _only_the_model(self, choice: Choice, failure: CallFailed) -> Status:
+        """The breaker is closed for the others; this role's model fails alone."""
+        with transaction(self._engine) as session:
+            self._breaker.close(session)
+        self._open = None
+        return self._failed_look_up(choice, failure)
 
     def _standing(self, choice: Choice) -> Status | None:
         """What the last look-up found or the calls since; None where it is time for another look."""
@@ -188,12 +198,15 @@ class Models:
         try:
             ready = self._model(choice, local)
         except CallFailed as failure:
-            status = self._failure_status(choice, failure)
-            with self._lock:
-                self._ready.pop(choice.role, None)
-                self._failures[choice.role] = _Failure(status, time.monotonic() + LOOK_UP_AGAIN_SECONDS)
-            return status
+            return self._failed_look_up(choice, failure)
         return self._taken(choice, ready)
+
+    def _failed_look_up(self, choice: Choice, failure: CallFailed) -> Status:
+        status = self._failure_status(choice, failure)
+        with self._lock:
+            self._ready.pop(choice.role, None)
+            self._failures[choice.role] = _Failure(status, time.monotonic() + LOOK_UP_AGAIN_SECONDS)
+        return status
 
     def _taken(self, choice: Choice, ready: Ready) -> Status:
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.context import Context, ContextError, parse, read_folder
@@ -13,6 +13,7 @@ from agents.context_lint import usable
 from app import audit, documents
 from app.db import transaction
 from app.errors import BadRequest, Conflict, NotFound
+from app.locks import Lock, take
 from app.tables import ContextVersion, Release
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["release", "rollback"]
 
-RELEASE_LOCK = 7_133_710  # arbitrary; releases come one after the other, so that each knows what was before it
 LONGEST_NOTE = 2_000  # characters of why a version goes live
 SHORTEST_PREFIX = 6  # characters of a version that people may leave it at
 _PREFIX = re.compile(r"[0-9a-f]{1,64}")
@@ -145,7 +145,7 @@ def rollback(
 
 def _before_next(session: Session, *, expected: str | None) -> str | None:
     """What is in force until this transaction's release; nobody else releases before it ends."""
-    session.execute(select(func.pg_advisory_xact_lock(RELEASE_LOCK)))
+    take(session, Lock.RELEASES)
     version = newest_version(session)
     if expected is not None and version != expected:
         raise Conflict(

@@ -136,7 +136,7 @@ def _decisions(found: Figures) -> Iterable[str]:
     yield f"{headlines.escalations(found.escalations)}."
     yield f"Time from an escalation to a decision: {headlines.waiting(found.escalations)}."
     if found.escalations.ruled:
-        yield f"{plural(found.escalations.ruled, 'open ticket')} went to a person by an escalation rule."
+        yield f"{plural(found.escalations.ruled, 'open ticket')} went to a person before being finished."
     yield f"People agree with the machine, its verdict seen first: {headlines.agreement(found.seen)}{_odd(found.seen)}."
     yield f"People agree with the machine, blind: {headlines.agreement(found.blind)}{_odd(found.blind)}."
 

@@ -24,6 +24,7 @@ from app.audit import MACHINE, Actor
 from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
+from app.locks import Lock, take
 from app.queries import figures
 from app.queue import enqueue
 from app.runs import RunStore
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 log = structlog.get_logger()
-
-LOCK = 7_133_703  # arbitrary; those who make reports at the same moment see each other's
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _begun(session: Session, end: datetime) -> bool:
 def _finish(deps: Deps, draft: Draft, *, after: int, actor: Actor) -> None:
     text, by = _opening(deps, draft)
     with transaction(deps.engine) as session:
-        session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        take(session, Lock.REPORTS)
         report_id = newest(session, draft.monday) or 0
         if report_id <= after:
             report_id = add(session, draft, text=text, by=by, actor=actor).id

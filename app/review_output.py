@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from agents.prompt import visible
 from agents.verdict import VALUES, Evidence, Finding
-from app.review_file import Report, Reviewed, Spending
+from app.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from agents.question import Usage
     from agents.triage import RuleHit, Triage
+    from app.review_file import Report, Reviewed
 
 LONGEST_ID = 40  # columns; whatever a ticket calls itself, its verdict has room
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -28,20 +31,29 @@ MARKS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def as_json(report: Report, *, startup_seconds: float) -> dict[str, Any]:
-    """The whole report; money as numbers in US$, null where a price is not known."""
-    return {
-        "tickets": [_ticket(reviewed) for reviewed in report.reviewed],
-        "totals": totals(report, startup_seconds=startup_seconds),
-        "skipped_rows": [{"line": row.line, "problem": row.problem} for row in report.bad_rows],
-    }
+def write_json(report: Report, out: TextIO, *, startup_seconds: float) -> None:
+    """The whole report, ticket by ticket; money as numbers in US$, null where a price is not known."""
+    out.write('{\n "tickets": [')
+    for number, reviewed in enumerate(report.reviewed):
+        out.write(",\n  " if number else "\n  ")
+        out.write(_indented(_ticket(reviewed), by=2))
+    out.write('\n ],\n "totals": ')
+    out.write(_indented(totals(report, startup_seconds=startup_seconds), by=1))
+    out.write(',\n "skipped_rows": ')
+    out.write(_indented([{"line": row.line, "problem": row.problem} for row in report.bad_rows], by=1))
+    out.write("\n}\n")
+
+
+def _indented(value: object, *, by: int) -> str:
+    """As ASCII: in any locale, and without orders to a terminal."""
+    return json.dumps(value, indent=1).replace("\n", "\n" + " " * by)
 
 
 def _ticket(reviewed: Reviewed) -> dict[str, Any]:
     judgement = reviewed.judgement
     verdict = judgement.verdict if judgement else None
     return {
-        "external_id": reviewed.ticket.external_id,
+        "external_id": reviewed.external_id,
         "verdict": verdict.outcome if verdict else None,
         "score": _rounded(verdict.score) if verdict else None,
         "reasons": list(verdict.reasons) if verdict else [reviewed.problem],
@@ -94,23 +106,30 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 
 def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
     """Counts, tokens and cost of the whole run; second runs stand on their own line and in the total."""
-    first = sum((reviewed.first for reviewed in report.reviewed), report.priming)
-    second = sum((reviewed.second for reviewed in report.reviewed), Spending())
-    masked = sum((reviewed.masked for reviewed in report.reviewed), Spending())
-    strong = sum((reviewed.strong for reviewed in report.reviewed), Spending())
+    first, second, masked, strong = report.priming, Spending(), Spending(), Spending()
+    outcomes: Counter[str] = Counter()
+    routes: Counter[str] = Counter()
+    second_runs = left = 0
+    for reviewed in report.reviewed:
+        first, second = first + reviewed.first, second + reviewed.second
+        masked, strong = masked + reviewed.masked, strong + reviewed.strong
+        judgement = reviewed.judgement
+        outcomes[judgement.verdict.outcome if judgement else "not_judged"] += 1
+        routes[judgement.route if judgement else ""] += 1
+        second_runs += judgement is not None and judgement.second_run
+        left += reviewed.left
     everything = first + second + masked + strong
-    routes = [reviewed.judgement.route for reviewed in report.reviewed if reviewed.judgement]
-    outcomes = [r.judgement.verdict.outcome if r.judgement else "not_judged" for r in report.reviewed]
-    decided = outcomes.count("pass") + outcomes.count("fail")
+    decided = outcomes["pass"] + outcomes["fail"]
     cost = everything.known_cost
     return {
-        "tickets": len(outcomes),
-        "passed": outcomes.count("pass"),
-        "failed": outcomes.count("fail"),
-        "escalated": outcomes.count("escalate"),
-        "not_judged": outcomes.count("not_judged"),
+        "tickets": len(report.reviewed),
+        "passed": outcomes["pass"],
+        "failed": outcomes["fail"],
+        "escalated": outcomes["escalate"],
+        "not_judged": outcomes["not_judged"],
+        "left_by_budget": left,
         "skipped_rows": len(report.bad_rows),
-        "pass_rate": round(outcomes.count("pass") / decided, 4) if decided else None,
+        "pass_rate": round(outcomes["pass"] / decided, 4) if decided else None,
         "tokens": _tokens(everything.usage),
         "cache_hit_rate": _hit_rate(everything.usage),
         "cost_usd": _money(cost),
@@ -118,10 +137,11 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         "cost_second_runs_usd": _money(second.known_cost),
         "cost_masked_runs_usd": _money(masked.known_cost),
         "cost_strong_usd": _money(strong.known_cost),
-        "cost_per_ticket_usd": _money(cost / len(outcomes)) if cost is not None else None,
-        "second_runs": sum(1 for r in report.reviewed if r.judgement and r.judgement.second_run),
-        "masked_runs": routes.count("masked"),
-        "strong_runs": routes.count("strong"),
+        "cost_per_ticket_usd": _money(cost / len(report.reviewed)) if cost is not None else None,
+        "budget_usd": _money(report.budget),
+        "second_runs": second_runs,
+        "masked_runs": routes["masked"],
+        "strong_runs": routes["strong"],
         "replies_reused": everything.reused,
         "attempts_without_reply": report.attempts.without_reply,
         "possibly_billed": report.attempts.possibly_billed,
@@ -179,7 +199,7 @@ def _table(report: Report) -> Table:
 
 
 def _row(reviewed: Reviewed, report: Report) -> tuple[Text | str, ...]:
-    ticket = _plain(reviewed.ticket.external_id)
+    ticket = _plain(reviewed.external_id)
     judgement = reviewed.judgement
     if judgement is None:
         return ticket, Text("- not judged", "dim"), "-", _plain(reviewed.problem), "", ""
@@ -226,6 +246,11 @@ def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
     if sums["attempts_without_reply"]:
         lines.append(
             f"{sums['attempts_without_reply']} calls without a reply, {sums['possibly_billed']} possibly billed"
+        )
+    if sums["left_by_budget"]:
+        lines.append(
+            f"stopped by the budget of ${report.budget:f}: {sums['left_by_budget']} of {sums['tickets']} tickets "
+            "are left. Run again to go on; what was paid is kept and will not be paid again."
         )
     lines += [f"skipped line {row.line}: {row.problem}" for row in report.bad_rows]
     return Group(Text(), *map(_plain, lines))

@@ -17,8 +17,9 @@ from sqlalchemy import func, literal, or_, select, update
 from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
+from agents.answer import Failed
 from agents.gateway import CallFailed
-from agents.judge import ENGINE_VERSION, SECOND_SHARE, Judgement, Panel, Strong, judge
+from agents.judge import ENGINE_VERSION, SECOND_SHARE, Judgement, Panel, Strong, judge, too_long
 from agents.ticket import FINISHED
 from app import documents, tables
 from app.budget import OverBudget
@@ -26,6 +27,7 @@ from app.clock import now
 from app.db import transaction
 from app.errors import NotFound
 from app.judgements import AND, NO_MODEL, Case, record, record_intake, show
+from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
 from app.runs import DUPLICATE, RunStore, for_its_own_sake
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
-    from agents.answer import Failed
     from agents.context import Context
     from agents.observation import Observation
     from agents.question import Ask, Question, Reply
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SECOND_LOCK = 7_133_702  # arbitrary; those who ask for a second run at the same moment count each other
 SECOND_NOTE = "judged a second time"  # why a ticket is running: its second run is allowed and under way
 GONE = "the model went away before this ticket's turn came; tried again within minutes"
 DAY = func.make_interval(0, 0, 0, 1)
@@ -119,10 +119,13 @@ def judged(case: Case, panel: Panel | None) -> Judgement:
 
 
 def triaged(case: Case, panel: Panel) -> tuple[Triage | Failed, tuple[Observation, ...]]:
-    """The answer for this intake, asked for only where an earlier revision has none."""
+    """The answer for this intake, asked for only where an earlier revision has none, and it is short enough."""
+    revision = case.revision
     if case.triage is not None:
         return case.triage, ()
-    return triage_agent.triage(case.revision, case.context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for)
+    if why := too_long(revision, panel.token_limit, lines=revision.intake_lines):
+        return Failed("context_exceeded", why), ()
+    return triage_agent.triage(revision, case.context, ask=panel.ask, model=panel.model, nonce_for=panel.nonce_for)
 
 
 def resume(deps: Deps) -> None:
@@ -303,7 +306,7 @@ def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:
         run.model == ready.model,
     )
     with transaction(deps.engine) as session:
-        session.execute(select(func.pg_advisory_xact_lock(SECOND_LOCK)))
+        take(session, Lock.SECOND_RUNS)
         if session.scalar(recorded.where(*mine).limit(1)) is not None:
             return True
         under_way = select(ticket.id).where(ticket.review_state == "running", ticket.review_note == SECOND_NOTE)

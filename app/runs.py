@@ -67,12 +67,20 @@ class RunStore:
             return None if run is None else _reply(run)
 
     def find(self, question: Question) -> Reply | None:
-        """What is found need not be paid again: it is counted as saved. Not what a batch was sent for."""
+        """What was paid for another case and need not be paid again is counted as saved.
+
+        Not what this case was asked before: a job that is tried again, or a batch that was sent for it, saves nothing.
+        """
         with transaction(self._engine) as session:
             run = _found(session, question.key)
-            if run is not None and run.batch_id is None:
+            if run is not None and not self._own(run):
                 ledger.book_reuse(session, agent=question.agent, saved_usd=run.cost_usd)
             return None if run is None else _reply(run)
+
+    def _own(self, run: Run) -> bool:
+        """It was asked about the same revision under the same context."""
+        mine = self._pinned["revision_id"], self._pinned["context_version"]
+        return (run.revision_id, run.context_version) == mine
 
     def keep(self, question: Question, reply: Reply) -> Reply:
         """Recorded also where the database is away for a moment."""

@@ -92,11 +92,11 @@ def _reviewed(server: DoubleProcess, file: Path, journal: Path) -> Outcome:
             report = reviewer.review(batch, concurrency=CONCURRENCY)
         gateway.close()
         primed += report.priming.replies
-        judged = len({one.ticket.external_id for one in report.reviewed if one.judgement is not None})
-        if judged == len(batch.tickets):
+        judged = len({one.external_id for one in report.reviewed if one.judgement is not None})
+        if judged == len(batch.revisions):
             break
-        print(f"after run {run} {judged} of {len(batch.tickets)} tickets are judged")
-    return Outcome(judged, len(batch.tickets), run, time.monotonic() - started, primed)
+        print(f"after run {run} {judged} of {len(batch.revisions)} tickets are judged")
+    return Outcome(judged, len(batch.revisions), run, time.monotonic() - started, primed)
 
 
 def _kept(journal: Path) -> list[dict[str, Any]]:

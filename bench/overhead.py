@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import SecretStr
 
-from agents.masking import revise
 from agents.ticket import supplied_fields
 from app.journal import Journal
 from app.limiter import Limiter
@@ -89,11 +88,11 @@ def profile(server: DoubleProcess, folder: Path) -> None:
     ready = open_model(settings, choose(settings), limiter=Limiter(maximum=1), local=None)
     with Journal(folder / "replies.jsonl") as journal:
         reviewer = Reviewer(context, ready, journal, lambda key: key[:16], date(2026, 11, 26))
-        revisions = [revise(ticket) for ticket in batch.tickets]
-        seconds = reviewer._second_budget(revisions)  # noqa: SLF001  what the threads of `review` do, in this one
+        supplied = supplied_fields(revision.ticket for revision in batch.revisions)
+        seconds = reviewer._second_budget(batch.revisions)  # noqa: SLF001  what the threads of `review` do, in this one
         profiler = cProfile.Profile()
-        for revision in revisions:
-            profiler.runcall(reviewer._review, revision, supplied=supplied_fields(batch.tickets), seconds=seconds)  # noqa: SLF001
+        for revision in batch.revisions:
+            profiler.runcall(reviewer._review, revision, supplied=supplied, seconds=seconds)  # noqa: SLF001
     ready.asking.close()
     pstats.Stats(profiler, stream=sys.stdout).strip_dirs().sort_stats("tottime").print_stats(TOP)
 
@@ -161,14 +160,11 @@ def _review(server: DoubleProcess, folder: Path, tickets: int, *, concurrency: i
     }
     command = [sys.executable, "-m", "app.cli", "review", str(place / "tickets.jsonl"), "--json"]
     command += ["--concurrency", str(concurrency)]
+    measured = [sys.executable, "-m", "bench.measured", str(place / "used.json"), *command]
     started = time.monotonic()
     with (place / "out.json").open("wb") as out:
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.DEVNULL)  # noqa: S603
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"review failed ({process.returncode})")
-    return Used(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        subprocess.run(measured, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.DEVNULL, check=True)  # noqa: S603
+    return Used(time.monotonic() - started, *json.loads((place / "used.json").read_bytes()))
 
 
 def _mark(value: float, bar: float) -> str:

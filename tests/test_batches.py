@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from pydantic import SecretStr
@@ -13,6 +13,7 @@ from sqlalchemy import func, select, text, update
 
 from agents.gateway import CallFailed
 from agents.message_batches import MessageBatches
+from agents.prices import worst
 from app import batch_results, batch_rounds, batches, reviewing, tables
 from app.audit import Actor
 from app.batch_results import collect
@@ -32,11 +33,12 @@ from tests.test_gateway import triage_question
 from tests.test_reviewing import runs, started, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from agents.question import Question
     from app.deps import Deps
     from app.settings import Settings
     from app.vault import Vault
@@ -348,6 +350,43 @@ def test_what_never_arrived_is_sent_again(
     assert (lost.state, lost.note) == ("lost", batch_results.NEVER_ARRIVED)
     assert len(verdicts(session)) == 1
     assert held(session) == 0
+
+
+def test_a_server_that_never_takes_a_batch_does_not_keep_the_tickets(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise CallFailed("server_error", "HTTP 500")
+
+    monkeypatch.setattr(batch_results, "UNDER_WAY", timedelta(0))
+    monkeypatch.setattr(MessageBatches, "submit", refuse)
+    double.fault(Fault("all_met"))
+    arrive(session, 1, 2)
+    submit(deps)
+    minutes(deps, session, 3)
+    assert [row.state for row in rows(session)] == ["lost", "lost"]
+    assert len(verdicts(session)) == 2
+    assert (double.batch_ids, held(session)) == ([], 0)
+
+
+def test_what_is_set_aside_for_a_batch_outlives_its_worker_and_holds_what_prepares_it(
+    deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Question] = []
+
+    def die(_: MessageBatches, questions: Sequence[Question]) -> NoReturn:
+        asked.extend(questions)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MessageBatches, "submit", die)
+    arrive(session, 1)
+    with pytest.raises(KeyboardInterrupt):
+        submit(started(deps.engine, deps.settings, deps.vault, daily_budget_usd=Decimal(1)))
+    aside = session.scalars(select(tables.Reservation)).one()
+    assert aside.until > now() + timedelta(hours=24), "it may be answered for a day"
+    (prepared,) = (run.cost_usd or Decimal(0) for run in runs(session))
+    alone = worst(asked[0], on=now().date(), batch=True) or Decimal(0)
+    assert aside.amount_usd >= alone + prepared > alone > 0
 
 
 def stranger(api: MessageBatches) -> None:

@@ -108,6 +108,21 @@ def test_one_call_stops_every_role_of_every_process_and_one_probe_starts_them_ag
     assert session.scalars(select(Spending.cost_usd)).one() == run.cost_usd == double.account.cost > Decimal(0)
 
 
+def test_a_model_that_is_gone_meanwhile_does_not_keep_the_breaker_open(
+    engine: Engine, session: Session, keyed: Settings
+) -> None:
+    models = looked_up(engine, keyed)
+    models.failed(BILLING, asked=ready(models))
+    pass_time(session)
+    gone = looked_up(engine, keyed.model_copy(update={"worker_model": "claude-gone-1"}))
+    assert row(session) is None
+    assert gone.ready() is None
+    assert "Set TICKETQC_WORKER_MODEL to one that exists" in state(session).detail
+    assert gone.ready("strong") is not None
+    models.refresh()
+    assert models.ready() is not None
+
+
 def test_another_key_is_not_barred(engine: Engine, session: Session, keyed: Settings, double: Double) -> None:
     double.accept_keys(double.key, "mended")
     models = looked_up(engine, keyed)
@@ -175,6 +190,17 @@ def test_every_page_says_so(engine: Engine, keyed: Settings, pages: TestClient) 
     models.failed(CallFailed("authentication", "HTTP 401: invalid bearer token"), asked=ready(models))
     for address in ("/", "/operations", "/context", "/account"):
         assert "the API key was not accepted" in pages.get(address).text
+
+
+def test_every_page_says_so_of_the_strong_model_too(engine: Engine, keyed: Settings, viewer_pages: TestClient) -> None:
+    models = looked_up(engine, keyed)
+    strong = models.ready("strong")
+    assert strong is not None
+    models.failed(CallFailed("unknown_model", "HTTP 404"), asked=strong, role="strong")
+    for address in ("/", "/account"):
+        text = viewer_pages.get(address).text
+        assert "The model claude-sonnet-5-5, which proposes improvements, cannot be used" in text
+        assert "Tickets are judged all the same" in text
 
 
 def test_live_workers_share_the_keys_limits(engine: Engine, session: Session, keyed: Settings) -> None:

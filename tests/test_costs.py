@@ -13,6 +13,8 @@ from app.budget import Day
 from app.clock import now
 from app.periods import last_days
 from app.queries import costs
+from app.queries.figures import money
+from app.report_text import LINES
 from tests.factories import finding, make_connection, make_run, make_ticket, make_verdict
 from tests.test_budget import BERLIN
 from tests.test_pages_patterns import facts, page, rows, section
@@ -73,6 +75,23 @@ def test_what_was_not_paid_again_stands_beside_what_was(session: Session, pages:
     assert rows(section(main, "criteria"))[-1][1:] == ["1", "$0.010"]
     assert "equal share" in section(main, "criteria").words
     assert facts(section(main, "month"))["Spent so far"] == "$0.010"
+    ledger.book_reuse(session, agent="triage", saved_usd=CENT)
+    session.commit()
+    (_, triage) = costs.by_agent(session, last_days(now()))
+    assert (triage.agent, triage.calls, triage.reused, triage.saved_usd) == ("triage", 0, 1, CENT)
+
+
+def test_every_kind_of_call_has_words_on_the_page(session: Session, pages: TestClient) -> None:
+    """A probe after a bill that was not paid, for instance, must not take the page away for a week."""
+    assert list(LINES) == list(money.LINES)
+    for agent, purpose in (("qc", "second"), ("qc", "masked"), ("qc", "strong"), ("triage", "prime"), ("qc", "replay")):
+        make_run(session, agent=agent, purpose=purpose, cost_usd=CENT)
+    make_run(session, agent="probe", purpose="probe", cost_usd=CENT)
+    make_run(session, agent="chief_of_staff", purpose="propose", cost_usd=CENT)
+    make_run(session, model="local:qwen", cost_usd=Decimal(0))
+    session.commit()
+    shown = [row[0] for row in rows(section(page(pages, "/costs"), "lines"))]
+    assert shown == [words.capitalize() for words in LINES.values()]
 
 
 def test_a_fresh_install_has_a_page_of_costs_and_everybody_sees_it(viewer_pages: TestClient) -> None:

@@ -142,6 +142,20 @@ def test_unicode_forms_are_one_and_the_span_is_the_original(text: str, quote: st
     assert spans(1, quote, (Line(1, "description", text),)) == [(1, found)]
 
 
+@pytest.mark.parametrize(
+    "quote", ["nothing else changed, says Jérô", "nothing else changed, says Je\u0301r", "यह नया हिन", "िन्दी पाठ यहाँ है"]
+)
+def test_a_word_is_not_cut_at_a_letter_with_a_mark(quote: str) -> None:
+    """Folded, its accent is a character of its own, and the word goes on behind it."""
+    lines = (
+        Line(1, "description", "nothing else changed, says Jérôme"),
+        Line(2, "description", "यह नया हिन्दी पाठ यहाँ है"),
+    )
+    assert spans(1, quote, lines) == []
+    assert spans(1, "changed, says Jérôme", lines) == [(1, "changed, says Jérôme")]
+    assert spans(1, "यह नया हिन्दी", lines) == [(2, "यह नया हिन्दी")]
+
+
 def test_a_number_is_not_cut() -> None:
     lines = (Line(1, "description", "updated to version 10.2 at 1.5 hours past noon"),)
     assert verify(lines, line=1, quote="updated to version 10") is None

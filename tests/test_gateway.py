@@ -121,6 +121,8 @@ def test_what_is_no_answer_is_still_a_paid_reply(double: Double, kind: Kind, out
         ("invalid_key", "authentication", True, True),
         ("billing", "billing", True, True),
         ("permission", "permission", True, True),
+        ("spend_limit", "billing", True, True),
+        ("on_hold", "permission", True, True),
     ],
 )
 def test_every_error_has_its_class(double: Double, kind: Kind, code: str, *, permanent: bool, stops_all: bool) -> None:

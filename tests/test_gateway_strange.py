@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typing_extensions import override
 
-from agents.gateway import LONGEST_MESSAGE, CallFailed, Endpoint, Gateway
+from agents.api_errors import LONGEST_MESSAGE
+from agents.gateway import CallFailed, Endpoint, Gateway
 from agents.question import Question, Turn, Usage
 
 if TYPE_CHECKING:

@@ -44,6 +44,33 @@ def test_fresh_ignores_what_is_there_but_keeps_it(tmp_path: Path) -> None:
         assert journal.find(question()) is not None
 
 
+def test_of_several_replies_to_one_question_the_last_counts(tmp_path: Path) -> None:
+    with Journal(tmp_path / "replies.jsonl") as journal:
+        journal.keep(question(), reply("{}"))
+        journal.keep(question(), reply('{"b": 2}'))
+        assert journal.find(question()) == reply('{"b": 2}')
+    with Journal(tmp_path / "replies.jsonl") as journal:
+        assert journal.find(question()) == reply('{"b": 2}')
+
+
+def test_a_reply_of_any_length_is_found_again_beside_what_another_process_keeps(tmp_path: Path) -> None:
+    long = reply("é" * 50_000)
+    with Journal(tmp_path / "replies.jsonl") as one, Journal(tmp_path / "replies.jsonl") as other:
+        for number in range(3):
+            one.keep(question(number), long)
+            other.keep(question(10 + number), reply("{}"))
+        assert [one.find(question(number)) for number in range(3)] == [long] * 3
+        assert other.find(question(12)) == reply("{}")
+        assert one.find(question(12)) is None
+
+
+def test_a_line_that_was_changed_under_our_hands_is_no_reply(tmp_path: Path) -> None:
+    with Journal(tmp_path / "replies.jsonl") as journal:
+        journal.keep(question(), reply("{}"))
+        (tmp_path / "replies.jsonl").write_bytes(b"something else\n")
+        assert journal.find(question()) is None
+
+
 def test_a_line_cut_by_a_crash_is_ignored_and_the_next_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "replies.jsonl"
     with Journal(path) as journal:

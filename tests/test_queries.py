@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, text, update
+from sqlalchemy import event, select, text, update
 
 from app.errors import BadRequest, NotFound
 from app.queries import contexts, operations, tickets
@@ -265,6 +265,16 @@ def _fill(session: Session) -> None:
         ),
         {"connection": connection.id, "many": MANY},
     )
+    revision_id = make_revision(session, session.scalars(select(Ticket).limit(1)).one()).id
+    session.execute(
+        text(
+            """
+            insert into escalations (ticket_id, revision_id, rule, agent, evidence)
+            select id, :revision, 'rule ' || id, 'triage', '[]' from tickets where id % 10 = 0
+            """
+        ),
+        {"revision": revision_id},
+    )
     session.commit()
     for table in ("tickets", "deliveries", "verdicts", "escalations"):
         session.execute(text(f"analyze {table}"))
@@ -308,6 +318,7 @@ def test_no_page_reads_a_whole_table(session: Session) -> None:
     for plan in plans:
         assert "Seq Scan on tickets" not in plan, plan
         assert "Seq Scan on deliveries" not in plan, plan
+        assert "on escalations" not in plan or "ix_escalations_ticket_id" in plan, plan
 
 
 def test_a_ticket_without_a_revision_is_not_there(session: Session) -> None:

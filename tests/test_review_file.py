@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from io import StringIO
-from typing import TYPE_CHECKING, cast
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -16,13 +19,17 @@ from rich.console import Console
 from typing_extensions import override
 
 from agents.gateway import CallFailed
+from agents.masking import revise
 from agents.question import Question, Reply, Usage
 from agents.ticket import read_ticket
 from app.asking import Asking, Pace
+from app.journal import Journal
 from app.limiter import Limiter
 from app.models import Ready
-from app.review_file import Batch, Report, Reviewer, ReviewError, Spending, read_context, read_tickets
-from app.review_output import as_json, print_report, totals
+from app.review_file import BadRow, Batch, Report, Reviewer, ReviewError, read_context, read_tickets
+from app.review_output import print_report, totals, write_json
+from app.spending import Spending
+from app.spool import Spool
 from tests.cast import MODEL, REPOSITORY, Model, judged, nonce_for, said, shipped_context
 from tests.desk import ticket
 
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agents.gateway import Gateway, Ttl
+    from app.asking import Store
 
 TODAY = date(2026, 11, 23)
 ASKED_TWICE = judged(work_performed=said("partly", line=9, quote="Replaced the expired client certificate"))
@@ -66,13 +74,13 @@ class Scripted:
     def ask(self, question: Question) -> Reply:
         return self.model(question)
 
-    def prime(self, question: Question, *, ttl: Ttl = "5m") -> Reply:  # noqa: ARG002  the shape of asking
+    def prime(self, question: Question, *, ttl: Ttl) -> Reply:  # noqa: ARG002  a scripted cache keeps everything
         self.primed.append(question.agent)
         return Reply("", "answered", "max_tokens", Usage(cache_write_5m=4_000, output=1), MODEL)
 
 
 def reviewer(
-    scripted: Scripted, memory: Memory, *, model: str = MODEL, demonstration: bool = False, token_limit: int = 30_000
+    scripted: Scripted, memory: Store, *, model: str = MODEL, demonstration: bool = False, token_limit: int = 30_000
 ) -> Reviewer:
     asking = Asking(cast("Gateway", scripted), pace=Pace(Limiter(maximum=4)))
     ready = Ready(model, asking, demonstration, token_limit)
@@ -80,7 +88,7 @@ def reviewer(
 
 
 def batch(count: int, **changes: object) -> Batch:
-    return Batch(tuple(read_ticket(ticket(number, **changes)) for number in range(count)), ())
+    return Batch(Spool(revise(read_ticket(ticket(number, **changes))) for number in range(count)), ())
 
 
 def reviewed(count: int, memory: Memory | None = None, *, model: Model | None = None) -> Report:
@@ -88,7 +96,18 @@ def reviewed(count: int, memory: Memory | None = None, *, model: Model | None = 
 
 
 def second_runs(report: Report) -> set[str]:
-    return {one.ticket.external_id for one in report.reviewed if one.judgement and one.judgement.second_run}
+    return {one.external_id for one in report.reviewed if one.judgement and one.judgement.second_run}
+
+
+def written(report: Report) -> str:
+    out = StringIO()
+    write_json(report, out, startup_seconds=0.25)
+    return out.getvalue()
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(written(report))
+    return found
 
 
 def shown(report: Report, *, width: int = 160) -> str:
@@ -103,7 +122,7 @@ def test_a_file_from_any_editor_is_read_in_its_order(tmp_path: Path, start: byte
     rows = [json.dumps(ticket(number)).encode() for number in (3, 1, 2)]
     (tmp_path / "t.jsonl").write_bytes(start + (ends + ends).join(rows))
     found = read_tickets(tmp_path / "t.jsonl")
-    assert [one.external_id for one in found.tickets] == ["INC-3", "INC-1", "INC-2"]
+    assert [one.ticket.external_id for one in found.revisions] == ["INC-3", "INC-1", "INC-2"]
     assert found.bad_rows == ()
 
 
@@ -143,12 +162,12 @@ def test_who_had_a_second_run_has_it_again_in_whatever_order() -> None:
     memory, model = Memory(), Model(qc=ASKED_TWICE)
     first = reviewed(15, memory, model=model)
     asked = len(model.asked)
-    backwards = Batch(tuple(reversed(batch(15).tickets)), ())
+    backwards = Batch(Spool(reversed(list(batch(15).revisions))), ())
     again = reviewer(Scripted(model), memory).review(backwards, concurrency=4)
     assert len(model.asked) == asked
     assert second_runs(again) == second_runs(first)
-    before = {one.ticket.external_id: one.judgement for one in first.reviewed}
-    assert {one.ticket.external_id: one.judgement for one in again.reviewed} == before
+    before = {one.external_id: one.judgement for one in first.reviewed}
+    assert {one.external_id: one.judgement for one in again.reviewed} == before
 
 
 def test_only_prefixes_that_will_be_read_are_warmed() -> None:
@@ -221,7 +240,7 @@ def test_a_demonstration_costs_nothing_and_is_called_one() -> None:
     report = reviewer(scripted, Memory(), model="local:m", demonstration=True).review(batch(2), concurrency=1)
     assert totals(report, startup_seconds=0.0)["cost_usd"] == 0.0
     assert "judged by local:m, a demonstration model: no claim of quality" in shown(report)
-    assert as_json(report, startup_seconds=0.0)["tickets"][0]["models"] == ["local:m"]
+    assert as_json(report)["tickets"][0]["models"] == ["local:m"]
 
 
 def test_a_ticket_without_a_verdict_is_a_row_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +251,7 @@ def test_a_ticket_without_a_verdict_is_a_row_that_says_why(monkeypatch: pytest.M
     assert memory.failures == ["overloaded"] * 6
     assert "- not judged" in shown(report)
     assert "HTTP 529: Overloaded" in shown(report)
-    (one,) = as_json(report, startup_seconds=0.0)["tickets"]
+    (one,) = as_json(report)["tickets"]
     assert (one["verdict"], one["score"], one["triage"], one["findings"]) == (None, None, None, [])
     assert one["reasons"] == ["not judged: HTTP 529: Overloaded"]
 
@@ -245,10 +264,15 @@ def test_the_worst_criterion_is_a_critical_one_if_any_was_lost() -> None:
     assert row.rstrip().split("  ")[-2].strip() == titles["work_performed"]
 
 
-def test_the_json_is_json_for_every_program() -> None:
-    report = reviewed(3)
-    text = json.dumps(as_json(report, startup_seconds=0.25), allow_nan=False, ensure_ascii=False)
-    assert json.loads(text)["totals"]["startup_seconds"] == 0.25
+@pytest.mark.parametrize("bad", [(), (BadRow(2, "not valid JSON"), BadRow(3, 'a "{\n" at é'))])
+def test_the_json_is_written_ticket_by_ticket_as_it_would_be_whole(bad: tuple[BadRow, ...]) -> None:
+    report = replace(reviewed(3), bad_rows=bad)
+    text = written(report)
+    whole = json.loads(text)
+    assert list(whole) == ["tickets", "totals", "skipped_rows"]
+    assert whole["totals"]["startup_seconds"] == 0.25
+    assert [tuple(row.values()) for row in whole["skipped_rows"]] == [tuple(row) for row in bad]
+    assert text == json.dumps(whole, indent=1, allow_nan=False) + "\n"
 
 
 def test_a_narrow_terminal_keeps_every_verdict_and_cost() -> None:
@@ -275,7 +299,7 @@ def test_a_score_below_the_mark_never_reads_as_the_mark() -> None:
     assert one.judgement is not None
     verdict = replace(one.judgement.verdict, outcome="fail", score=79.96)
     shortly = replace(one, judgement=replace(one.judgement, verdict=verdict))
-    text = shown(replace(report, reviewed=(shortly,)))
+    text = shown(replace(report, reviewed=Spool([shortly])))
     assert " 79 " in text
     assert " 80 " not in text
 
@@ -306,5 +330,28 @@ def test_a_ticket_that_is_still_open_is_told_by_line_and_not_judged(tmp_path: Pa
     rows = ({"external_id": "A", "status": "closed"}, {"external_id": "B", "status": "pending"})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     batch = read_tickets(file)
-    assert [ticket.external_id for ticket in batch.tickets] == ["A"]
+    assert [one.ticket.external_id for one in batch.revisions] == ["A"]
     assert batch.bad_rows == ((2, "B is pending: only resolved and closed tickets are judged"),)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """What is left is where the replies lie: two or three short keys a ticket."""
+    numbers, held = count(1), dict[int, int]()
+    scripted = Scripted(Model())
+
+    def measured() -> None:
+        scripted.model.asked.clear()
+        if (number := next(numbers)) in {20, 60}:
+            gc.collect()
+            held[number] = tracemalloc.get_traced_memory()[0]
+
+    tickets = batch(61)
+    with Journal(tmp_path / "replies.jsonl") as journal:
+        judging = reviewer(scripted, journal)
+        tracemalloc.start()
+        try:
+            report = judging.review(tickets, concurrency=1, on_done=measured)
+        finally:
+            tracemalloc.stop()
+    assert len(report.reviewed) == 61
+    assert (held[60] - held[20]) / 40 < 1_000  # bytes a ticket; its judgement alone is twelve times that

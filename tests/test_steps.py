@@ -13,7 +13,7 @@ from sqlalchemy import select
 from agents.gateway import CallFailed
 from app import reviewing, tables
 from tests.cast import MODEL
-from tests.double import Double, running
+from tests.double import Double, Fault, running
 from tests.double.answers import answer
 from tests.double.prompt import output_schema
 from tests.test_reviewing import arrive, runs, started, ticket_of, verdicts
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
+    from starlette.testclient import TestClient
 
     from app.deps import Deps
     from app.settings import Settings
     from app.vault import Vault
     from tests.double.answers import AnswerKind
+    from tests.double.faults import Kind
     from tests.double.models import Json
 
 STRONG = "claude-sonnet-5-5"
@@ -151,8 +153,8 @@ def test_an_open_ticket_that_a_rule_of_code_applies_to_comes_to_people_with_and_
     assert [row.agent for row in session.scalars(select(tables.Escalation))] == ["code"]
 
 
-def test_an_answer_to_an_open_ticket_that_repeats_the_canary_is_observed_and_not_kept_as_triage(
-    deps: Deps, double: Double, session: Session
+def test_an_answer_to_an_open_ticket_that_repeats_the_canary_goes_to_a_person_and_is_not_kept_as_triage(
+    deps: Deps, double: Double, session: Session, viewer_pages: TestClient
 ) -> None:
     def repeat(body: Json) -> str:
         said = body["messages"][0]["content"].partition("not to be repeated: ")[2].split()[0]
@@ -163,4 +165,33 @@ def test_an_answer_to_an_open_ticket_that_repeats_the_canary_is_observed_and_not
     reviewing.triage(deps, revision_id=revision_id)
     assert session.scalars(select(tables.Triage)).all() == []
     assert session.scalars(select(tables.Observation.code)).all() == ["leaked"]
-    assert ticket_of(session, revision_id).review_state == "open"
+    ticket = ticket_of(session, revision_id)
+    assert (ticket.review_state, ticket.escalated) == ("open", True)
+    assert "Triage repeated what it was told to keep to itself." in viewer_pages.get(f"/tickets/{ticket.id}").text
+    assert "triage repeated what it was told to keep to itself" in viewer_pages.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("refuse", "refusal"), ("truncate", "truncated"), ("empty", "invalid_answer")]
+)
+def test_where_triage_gives_no_answer_about_an_open_ticket_a_person_looks(
+    deps: Deps, double: Double, session: Session, kind: Kind, code: str
+) -> None:
+    double.fault(Fault(kind))
+    revision_id = arrive(session, status="open", closed_at=None)
+    for _ in range(2):
+        reviewing.triage(deps, revision_id=revision_id)
+    assert ticket_of(session, revision_id).escalated
+    (escalation,) = session.scalars(select(tables.Escalation))
+    assert (escalation.agent, escalation.rule, escalation.evidence) == ("validator", f"triage.{code}", [])
+
+
+def test_an_open_ticket_that_is_too_long_is_not_sent_to_a_model_but_to_a_person(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    revision_id = arrive(session, status="open", closed_at=None, description="The VPN drops. " * 10_000)
+    reviewing.triage(deps, revision_id=revision_id)
+    assert double.account.calls == []
+    ticket = ticket_of(session, revision_id)
+    assert (ticket.review_state, ticket.escalated) == ("open", True)
+    assert session.scalars(select(tables.Observation)).all() == [], "no agent failed"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from sqlalchemy import ColumnElement, SQLColumnExpression
+    from sqlalchemy import ColumnElement, Select, SQLColumnExpression
     from sqlalchemy.orm import Session
 
     from app.periods import Period
@@ -104,11 +104,13 @@ def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
         select(Spending.agent, _sum(Spending.reused).label("reused"), func.sum(Spending.saved_usd).label("saved"))
         .where(within(Spending.quarter, period))
         .group_by(Spending.agent)
+        .having(func.sum(Spending.saved_usd) > 0)  # an agent may have saved everything, and so made no call
         .subquery()
     )
-    zero = (func.coalesce(reuse.c.reused, 0), func.coalesce(reuse.c.saved, 0))
-    found = select(runs, *zero).outerjoin(reuse, reuse.c.agent == runs.c.agent).order_by(runs.c.cost.desc())
-    return tuple(AgentRow(*row) for row in session.execute(found))
+    numbers = [func.coalesce(column, 0) for column in (*list(runs.c)[1:], reuse.c.reused, reuse.c.saved)]
+    found: Select[Any] = select(func.coalesce(runs.c.agent, reuse.c.agent), *numbers)
+    both = found.outerjoin_from(runs, reuse, reuse.c.agent == runs.c.agent, full=True)
+    return tuple(AgentRow(*row) for row in session.execute(both.order_by(runs.c.cost.desc().nulls_last())))
 
 
 def by_outcome(session: Session, period: Period) -> tuple[VerdictsRow, ...]:

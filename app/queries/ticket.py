@@ -157,7 +157,7 @@ class EscalationRow:
     @property
     def anchor(self) -> str:
         """Its place on the page; an agent and code may have found the same rule."""
-        return f"r-{self.rule}-code" if self.agent == "code" else f"r-{self.rule}"
+        return f"r-{self.rule}-code" if self.agent == "code" else f"r-{self.rule.replace('.', '-')}"
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,10 @@ class Triage(Base):
 
 
 class Escalation(Base):
-    """An escalation rule that applies to a ticket, and the span that shows it; an open ticket has no other mark."""
+    """An escalation rule that applies to a ticket, and the span that shows it; an open ticket has no other mark.
+
+    Of agent `validator`: triage failed, and its failure code is in the place of the rule.
+    """
 
     __tablename__ = "escalations"
     id: Mapped[int] = identity()
@@ -95,7 +98,7 @@ class Escalation(Base):
     agent: Mapped[str]
     evidence: Mapped[list[Any]]
     recorded_at: Mapped[datetime] = moment()
-    __table_args__ = (UniqueConstraint("revision_id", "rule", "agent"),)
+    __table_args__ = (UniqueConstraint("revision_id", "rule", "agent"), Index(None, "ticket_id"))
 
 
 class Verdict(Base):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from agents.observation import WHOLE_VERDICT, describe
+from app.judgements import NO_TRIAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,12 @@ class Names:
         """The pattern's title: who did what, and on what."""
         done = f"{self.agent(row.agent)} {self.words(row)}"
         return f"{done} ({self.subject(row.subject)})" if row.subject else done
+
+    def escalation(self, rule: str) -> str:
+        """Why an open ticket went to a person."""
+        if rule.startswith(NO_TRIAGE):
+            return f"triage {describe(cast('Code', rule.removeprefix(NO_TRIAGE)))}"
+        return f"escalation rule: {self.titles.get(rule, rule)}"
 
     def agent(self, name: str) -> str:
         return AGENTS.get(name, name)

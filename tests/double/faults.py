@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "rate_limit", "overloaded", "server_error", "invalid_key", "billing", "permission",  # an error instead of a reply
+    "spend_limit", "on_hold",  # too, told apart by the error's code alone
     "hang", "cut_before", "cut_middle",  # no reply, or half of one
     "refuse", "truncate", "empty", "slow",  # a reply that is no answer, or a late one
     "all_met", "three_not_met", "false_quote", "invalid_json", "wrong_schema",  # another answer
@@ -27,7 +28,10 @@ ERRORS: Mapping[str, tuple[int, str, str]] = {
     "invalid_key": (401, "authentication_error", "invalid bearer token"),
     "billing": (402, "billing_error", "Your credit balance is too low to access the API."),
     "permission": (403, "permission_error", "Your API key does not have permission to use this model."),
+    "spend_limit": (429, "rate_limit_error", "You have reached your monthly usage limit."),
+    "on_hold": (400, "invalid_request_error", "This organization has been disabled."),
 }
+ERROR_CODES: Mapping[str, str] = {"spend_limit": "enforced_spend_limit_reached", "on_hold": "organization_on_hold"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Fault:
         if self.kind not in ERRORS:
             return None
         headers = {} if self.retry_after is None else {"retry-after": f"{self.retry_after:g}"}
-        return ApiError(*ERRORS[self.kind], headers)
+        return ApiError(*ERRORS[self.kind], headers, code=ERROR_CODES.get(self.kind, ""))
 
 
 class FaultPlan:

@@ -22,15 +22,20 @@ REQUESTS_PER_MINUTE = 4000
 class ApiError(Exception):
     """An answer other than 200, in the API's own words."""
 
-    def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, kind: str, message: str, headers: dict[str, str] | None = None, *, code: str = ""
+    ) -> None:
         super().__init__(message)
+        self.code = code
         self.status = status
         self.kind = kind
         self.message = message
         self.headers = headers or {}
 
     def body(self, request_id: str) -> Json:
-        return {"type": "error", "error": {"type": self.kind, "message": self.message}, "request_id": request_id}
+        details = {"details": {"error_code": self.code}} if self.code else {}
+        error = {"type": self.kind, "message": self.message, **details}
+        return {"type": "error", "error": error, "request_id": request_id}
 
 
 def invalid(message: str) -> ApiError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Escalations:
-    """Verdicts that went to a person, and what became of them by now; `ruled` are open tickets that a rule sent."""
+    """Verdicts that went to a person, and what became of them by now; `ruled` are open tickets that went to one."""
 
     decided: int
     superseded: int  # by a newer state of the ticket
@@ -98,7 +98,7 @@ def _waits(period: Period, *, history: bool) -> Select[int, timedelta | None, ti
 
 
 def _ruled(session: Session, period: Period, *, history: bool) -> int:
-    """Tickets that an escalation rule sent to a person before they were finished."""
+    """Tickets that went to a person before they were finished: by an escalation rule, or because triage failed."""
     judged = exists().where(Verdict.revision_id == Escalation.revision_id)
     found = (
         select(func.count(Escalation.ticket_id.distinct()))

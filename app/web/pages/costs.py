@@ -11,6 +11,7 @@ from app import budget, releases
 from app.periods import last_days
 from app.queries import costs as queries
 from app.queries.figures import money
+from app.report_text import LINES
 from app.web import names
 from app.web.guard import guard
 from app.web.view import Viewed  # noqa: TC001  FastAPI reads it from the signature
@@ -31,6 +32,7 @@ def costs(view: Viewed) -> HTMLResponse:
         outcomes=queries.by_outcome(session, week),
         versions=queries.by_version(session, week),
         criteria=queries.by_criterion(session, week),
+        lines=LINES,
         names=names.of(releases.newest(session)),
         zone=settings.timezone,
     )

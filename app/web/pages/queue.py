@@ -14,6 +14,7 @@ from app.importing import SAMPLE_SOURCE
 from app.queries import contexts, proposals, tickets
 from app.queries.labels import progress
 from app.queries.tickets import NEED_DECISION, Cursor, Filters
+from app.web import names
 from app.web.guard import guard
 from app.web.view import View, Viewed  # noqa: TC001  FastAPI reads it from the signature
 
@@ -96,7 +97,7 @@ def _list(view: View, filters: Filters, *, after: str, context: Context | None) 
         "found": None if plain else tickets.count(view.session, filters, now=view.now, me=me),
         "most": tickets.MOST_COUNTED,
         "unchecked": progress(view.session, user_id=me),
-        "rules": {rule.id: rule.title for rule in context.rules} if context else {},
+        "called": names.of(context),
         "address": _address,
         "origin": str(view.request.base_url).rstrip("/"),
     }

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "e5a1c37d9b40"
-down_revision = "b47c0e9d2a15"
+down_revision = "d58a1f3c7e42"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,44 @@
+"""What an error answer of the Messages API means. Source: the API's page on errors, and the installed SDK's types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agents.prompt import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agents.gateway import FailureCode
+
+LONGEST_MESSAGE = 300  # characters of a server's own words about an error: it may send a whole page
+_OF_STATUS: Mapping[int, FailureCode] = {
+    401: "authentication", 402: "billing", 403: "permission", 404: "unknown_model",
+    408: "timeout", 409: "server_error", 413: "too_large", 429: "rate_limited", 529: "overloaded",
+}  # fmt: skip
+# What is wrong with the account, whatever the status: a limit on spending comes as a 429, and no waiting helps.
+_OF_ACCOUNT: Mapping[str, FailureCode] = {
+    "billing_error": "billing",
+    "enforced_spend_limit_reached": "billing",
+    "contract_spend_limit_reached": "billing",
+    "organization_on_hold": "permission",
+}
+
+
+def code_of(status: int, *, named: tuple[str | None, ...]) -> FailureCode:
+    """`named` are the error's own type and code, as far as the server gave them."""
+    of_account = next((_OF_ACCOUNT[name] for name in named if name and name in _OF_ACCOUNT), None)
+    return of_account or _OF_STATUS.get(status) or ("server_error" if status >= 500 else "bad_request")  # noqa: PLR2004  HTTP
+
+
+def shown(message: str) -> str:
+    """Words of a server, fit for a log, a page and a terminal."""
+    return visible(" ".join(message.split()))[:LONGEST_MESSAGE]
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the server asks; the date form of the header is not used by this API."""
+    try:
+        return max(0.0, float(headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None
