@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, comb, sqrt
+from math import ceil, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +15,7 @@ CONFIDENCE = 0.95
 POWER = 0.8  # in how many of such comparisons a difference that is there is to be found
 RESAMPLES = 2_000
 SEED = 20_261_126  # arbitrary and fixed: the same labels give the same intervals
+ALIKE = 1e-9  # what rounding makes of equal draws
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _Z_POWER = NormalDist().inv_cdf(POWER)
 
@@ -157,16 +158,17 @@ def _share(hits: int, n: int) -> Measure:
 def _corrected(table: Table, chance: Callable[[Table], float], drawn: Sequence[Table]) -> Measure:
     """With the middle 95 % of what resampling gives. Draws in which the figure is not defined are left out.
 
-    Where all agree, so do all draws, and a bootstrap would claim certainty: there the bounds are those of the raw
-    share (Wilson), corrected for the same chance.
+    Where all agree, or one of the two only ever said one thing, all draws give the same, and a bootstrap would claim
+    certainty: there the bounds are those of the raw share (Wilson), corrected for the same chance.
     """
-    value = _beyond(table, chance(table))
+    expected = chance(table)
+    value = _beyond(table, expected)
     if value is None:
         return Measure(None, None)
-    if table.agreed == table.n:
-        low = (wilson(table.n, table.n).low - chance(table)) / (1 - chance(table))
-        return Measure(value, Interval(low, 1.0))
     again = sorted(found for one in drawn if (found := _beyond(one, chance(one))) is not None)
+    if again[-1] - again[0] < ALIKE:
+        low, high = ((bound - expected) / (1 - expected) for bound in wilson(table.agreed, table.n))
+        return Measure(value, Interval(max(-1.0, low), high))
     return Measure(value, Interval(_quantile(again, 1 - CONFIDENCE), _quantile(again, 1 + CONFIDENCE)))
 
 
@@ -192,12 +194,25 @@ class Paired(NamedTuple):
     second_only: int
 
 
+def difference(pairs: Paired) -> Measure:
+    """How much larger the first one's share of right answers is, with its 95 % interval; none without any pair.
+
+    The interval is Wald's with one more pair of either kind (Bonett and Price, Journal of Educational and Behavioral
+    Statistics 37, 2012, 479-488), which holds its level with few pairs.
+    """
+    if pairs.n == 0:
+        return Measure(None, None)
+    first, second = ((count + 1) / (pairs.n + 2) for count in (pairs.first_only, pairs.second_only))
+    centre = first - second
+    half = _Z * sqrt((first + second - centre**2) / (pairs.n + 2))
+    shown = (pairs.first_only - pairs.second_only) / pairs.n
+    return Measure(shown, Interval(max(-1.0, centre - half), min(1.0, centre + half)))
+
+
 def separated(pairs: Paired) -> bool:
-    """Whether one is better beyond chance at 5 %: the exact test on the discordant pairs (McNemar 1947), two-sided."""
-    discordant = pairs.first_only + pairs.second_only
-    fewer = min(pairs.first_only, pairs.second_only)
-    tail = sum(comb(discordant, count) for count in range(fewer + 1))
-    return tail / (1 << discordant) <= (1 - CONFIDENCE) / 2
+    """Whether one is right more often beyond chance: the interval of the difference does not include 0."""
+    interval = difference(pairs).interval
+    return interval is not None and not interval.low <= 0 <= interval.high
 
 
 def labels_needed(pairs: Paired) -> int | None:

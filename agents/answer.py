@@ -33,6 +33,7 @@ _REPAIR: Mapping[Purpose, Purpose] = {
     "masked": "masked_repair",
     "strong": "strong_repair",
     "replay": "replay_repair",
+    "eval": "eval_repair",
     "propose": "propose_repair",
     "opening": "opening_repair",
 }

@@ -60,7 +60,8 @@ class Strong:
 class Panel:
     """Who judges and under what limits. `allow_second` is asked once per ticket that deserves a second run.
 
-    A replay is never judged a second time. Its runs are numbered, because a reply is kept by its number.
+    A replay or an evaluation is never judged a second time: what counts there is each model's own first word. A
+    replay's runs are numbered, because a reply is kept by its number.
     """
 
     model: str
@@ -68,7 +69,7 @@ class Panel:
     nonce_for: NonceFor
     token_limit: int = TOKEN_LIMIT
     allow_second: Callable[[], bool] = field(default=lambda: True)
-    purpose: Literal["review", "replay"] = "review"
+    purpose: Literal["review", "replay", "eval"] = "review"
     repetition: int = 0
     strong: Strong | None = None
 
@@ -151,7 +152,7 @@ class _Judging:
     def judgement(self) -> Judgement:
         answer, seen = self._qc(self.panel.purpose)
         first = self._concluded(answer, seen)
-        if self.panel.purpose == "replay":
+        if self.panel.purpose != "review":
             return first
         if spans := instruction_spans(self.revision.lines):
             return first if first.verdict.outcome == "escalate" else self._without(spans, first)

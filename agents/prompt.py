@@ -35,10 +35,10 @@ def system_blocks(context: Context, agent: Agent) -> tuple[str, ...]:
 def read_hash(context: Context, agent: Agent, purpose: Purpose) -> str:
     """What stands in a question's key for the texts that are read.
 
-    A replay compares two whole context versions: what one agent says goes into the next one's question, so a reply of
-    one arm is none of the other, even where they share this agent's files.
+    A replay and an evaluation are about whole context versions: what one agent says goes into the next one's question,
+    so a reply under one version is none under another, even where they share this agent's files.
     """
-    return context.version if purpose == "replay" else context.agent_hash(agent)
+    return context.version if purpose in {"replay", "eval"} else context.agent_hash(agent)
 
 
 def neutralise(text: str) -> str:

@@ -12,6 +12,7 @@ from app.commands.batches import batch_app
 from app.commands.connections import connection_app
 from app.commands.context import context_app
 from app.commands.doctor import doctor
+from app.commands.evaluating import evaluate
 from app.commands.importing import import_
 from app.commands.local_model import command as local_model
 from app.commands.reporting import report
@@ -53,6 +54,7 @@ root.command("import")(import_)
 root.command()(review)
 root.command()(report)
 root.command()(rescore)
+root.command("eval")(evaluate)
 root.command()(doctor)
 root.add_typer(context_app, name="context")
 root.add_typer(connection_app, name="connection")

@@ -61,7 +61,7 @@ class _Picked(NamedTuple):
 
 def choose(session: Session, pattern_id: int, *, base: Context, as_of: datetime, most: int) -> Chosen:
     """The pattern's tickets first, then the newest labels; at most `most` in all."""
-    labels = {label.revision_id: (label, ticket) for label, ticket in session.execute(_standing_labels(as_of))}
+    labels = {label.revision_id: (label, ticket) for label, ticket in session.execute(standing_labels(as_of))}
     targets = session.execute(_targets(pattern_id, as_of)).all()
     picked = {
         ticket: _Picked(revision, ticket, target=True, label=labels[revision][0] if revision in labels else None)
@@ -71,6 +71,11 @@ def choose(session: Session, pattern_id: int, *, base: Context, as_of: datetime,
         picked.setdefault(ticket, _Picked(revision, ticket, target=False, label=label))
     taken = list(picked.values())[:most]
     return Chosen(tuple(_case(session, one, base=base) for one in taken), len(picked))
+
+
+def labelled(session: Session, label: tables.Label, *, ticket_id: int, base: Context) -> ReplayCase:
+    """The state of a ticket that a label is about, with the person's word on it."""
+    return _case(session, _Picked(label.revision_id, ticket_id, target=False, label=label), base=base)
 
 
 def _readable() -> ColumnElement[bool]:
@@ -95,7 +100,7 @@ def _targets(pattern_id: int, as_of: datetime) -> Select[int, int]:
     return select(newest.c.revision_id, newest.c.ticket_id).order_by(newest.c.last.desc())
 
 
-def _standing_labels(as_of: datetime) -> Select[tables.Label, int]:
+def standing_labels(as_of: datetime) -> Select[tables.Label, int]:
     """The newest label about each revision, where it says something; the newest first."""
     label, revision, finding = tables.Label, tables.Revision, tables.LabelFinding
     newest = select(func.max(label.id)).where(label.recorded_at <= as_of).group_by(label.revision_id)

@@ -31,6 +31,7 @@ LINES = {
     "strong": "the strong model, where the worker could not say",
     "replay": "trying proposals",
     "rescore": "re-scoring past tickets",
+    "eval": "comparing models",
     "chief": "the chief of staff",
     "probe": "finding out whether a key works again",
     "local": "the model on this machine (free)",

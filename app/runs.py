@@ -128,8 +128,13 @@ class RunStore:
 
 
 def for_its_own_sake() -> ColumnElement[bool]:
-    """The run was made to judge; those that try texts out say nothing of what judging costs or how it goes."""
-    return and_(Run.purpose.not_like("replay%"), Run.rescore_id.is_(None))
+    """The run was made to judge; those that try texts or models say nothing of what judging costs or how it goes."""
+    return and_(Run.purpose.not_like("replay%"), Run.rescore_id.is_(None), not_evaluating())
+
+
+def not_evaluating() -> ColumnElement[bool]:
+    """The run was no part of comparing models: other models' calls say nothing of those that are at work."""
+    return Run.purpose.not_like("eval%")
 
 
 class Kept(NamedTuple):

@@ -33,6 +33,7 @@ from tests.factories import (
     make_connection,
     make_context,
     make_delivery,
+    make_eval,
     make_model_state,
     make_run,
     make_user,
@@ -85,6 +86,7 @@ def fill(session: Session) -> None:
     demo_patterns.fill(session)
     demo_proposals.fill(session)
     demo_rescores.fill(session)
+    make_eval(session)
     session.commit()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import func, select
 
 from agents.context import Context, parse, read_folder
+from agents.evaluation import Arm, Costs, Said, Wanted, figures
 from agents.masking import revise
 from agents.ticket import Ticket as TicketText
 from agents.ticket import read_ticket
@@ -25,6 +26,7 @@ from app.tables import (
     ContextVersion,
     Delivery,
     Escalation,
+    Eval,
     ModelState,
     Observation,
     Pattern,
@@ -40,7 +42,7 @@ from app.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -324,6 +326,29 @@ def make_rescore(session: Session, **columns: object) -> Rescore:
     counts = dict.fromkeys(("tickets", "unjudged", "removed", "calls"), 0)
     values = {"since": until - timedelta(days=30), "until": until, "actor": "command line", **counts, **columns}
     return _added(session, Rescore(context_version=make_context(session).version, **values))
+
+
+def make_eval(session: Session, *, figures: Mapping[str, Any] | None = None, **columns: object) -> Eval:
+    """Two models compared on twelve labelled tickets, as the code of the product computes it."""
+    version = make_context(session).version
+    values = {"context_version": version, "models": ["claude-haiku-5-5", "claude-sonnet-5-5"], **columns}
+    return _added(session, Eval(figures={**(figures or eval_figures())}, **values))
+
+
+def eval_figures(*, tickets: int = 12, wrong: Decimal | None = Decimal("0.5")) -> dict[str, Any]:
+    """The first model passes everything, the second hands one ticket over; the person fails every fourth ticket."""
+    wanted = [
+        Wanted("pass" if at % 4 else "fail", {"root_cause": "met" if at % 3 else "not_met"}) for at in range(tickets)
+    ]
+    found = {"root_cause": "met", "follow_up": "met"}
+    lax = [Said("pass", found, Decimal("0.0006"), 2_100 + at) for at in range(tickets)]
+    strict = [
+        Said(one.outcome, {**found, **one.findings}, Decimal("0.012"), 4_800 + at) for at, one in enumerate(wanted)
+    ]
+    strict[0] = strict[0]._replace(outcome="escalate")
+    arms = (Arm("claude-haiku-5-5", False, tuple(lax)), Arm("claude-sonnet-5-5", False, tuple(strict)))  # noqa: FBT003
+    counted = figures(wanted, arms, criteria=("root_cause", "follow_up"), costs=Costs(wrong, Decimal("0.1")))
+    return {**counted, "blind": True, "available": tickets, "others": 3}
 
 
 def make_model_state(session: Session, *, role: str = "worker", **columns: object) -> ModelState:

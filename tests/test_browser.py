@@ -15,7 +15,7 @@ from app import clock, links
 from app.audit import Actor
 from app.db import transaction
 from app.settings import Settings
-from app.tables import BlindCheck, Draft, Label, Pattern, Proposal, Replay, Rescore, Revision, Ticket, User
+from app.tables import BlindCheck, Draft, Eval, Label, Pattern, Proposal, Replay, Rescore, Revision, Ticket, User
 from app.web.app import create_app
 from tests import demo, demo_reports
 from tests.browsers import COOKIE, new_cookie
@@ -133,8 +133,9 @@ def _addresses(session: Session, *more: Ticket) -> list[str]:
     people = ["/context", diff, "/account", "/settings", f"/welcome/{_link(session)}"]
     checks = [f"/audit/{check.id}" for check in session.scalars(select(BlindCheck))]
     decided = ["/?verdict=all", "/?verdict=decided", "/?claimed=mine", "/audit", *checks]
+    compared = ["/evals", *(f"/evals/{key}" for key in session.scalars(select(Eval.id)))]
     plain = ["/", "/?verdict=fail&q=vpn", "/?q=nothing", "/operations", context, "/gone"]
-    return [*plain, *decided, *people, *patterns, *_reported(session), *tickets]
+    return [*plain, *decided, *people, *patterns, *_reported(session), *compared, *tickets]
 
 
 def _reported(session: Session) -> list[str]:

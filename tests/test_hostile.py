@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from typing_extensions import override
@@ -110,11 +110,12 @@ def test_where_it_cannot_be_judged_without_the_order_a_person_decides(outcome: O
     assert judgement.verdict.reasons[0].startswith("hostile text from line 9 on: it could not be judged without it (")
 
 
-def test_a_replay_is_judged_once() -> None:
+@pytest.mark.parametrize("purpose", ["replay", "eval"])
+def test_what_is_no_review_is_judged_once(purpose: Literal["replay", "eval"]) -> None:
     model = Model()
-    panel = Panel(MODEL, model, nonce_for, purpose="replay", repetition=1, strong=Strong(STRONG, Model()))
+    panel = Panel(MODEL, model, nonce_for, purpose=purpose, repetition=1, strong=Strong(STRONG, Model()))
     assert judge(HOSTILE, shipped_context(), supplied=EVERYTHING, panel=panel).verdict.outcome == "pass"
-    assert [question.purpose for question in model.asked] == ["replay", "replay"]
+    assert [question.purpose for question in model.asked] == [purpose, purpose]
 
 
 LEAKS = {

@@ -309,6 +309,12 @@ def test_a_replay_is_judged_once_under_its_own_name_and_number() -> None:
     assert len(keys) == 7
 
 
+def test_an_evaluation_is_each_models_own_first_word() -> None:
+    near = judged(work_performed=said("partly", line=9, quote="Replaced the expired client certificate"))
+    asked = _questions(Model(qc=["nonsense", near]), "eval", 0)
+    assert [(q.agent, q.purpose) for q in asked] == [("triage", "eval"), ("qc", "eval"), ("qc", "eval_repair")]
+
+
 def test_a_replay_repairs_and_keeps_the_triage_it_was_given() -> None:
     model = Model(qc=["nonsense", judged()])
     known = run(Model()).triage
@@ -322,19 +328,20 @@ def test_a_replay_repairs_and_keeps_the_triage_it_was_given() -> None:
 
 
 def test_two_arms_of_a_replay_share_no_reply_even_where_an_agent_reads_the_same() -> None:
-    purposes: tuple[Purpose, ...] = ("review", "replay")
+    purposes: tuple[Purpose, ...] = ("review", "replay", "eval")
     other = {**shipped_context().files, "triage.md": shipped_context().files["triage.md"] + "\nAsk briefly.\n"}
     asked = [
         qc.question(revision(), context, model=MODEL, nonce_for=nonce_for, triage=None, purpose=purpose)
         for context in (shipped_context(), parse(other))
         for purpose in purposes
     ]
-    live, replayed, live_after, replayed_after = asked
+    live, replayed, compared, live_after, replayed_after, compared_after = asked
     assert live.key == live_after.key
     assert replayed.key != replayed_after.key
+    assert compared.key != compared_after.key
 
 
-def _questions(model: Model, purpose: Literal["review", "replay"], repetition: int) -> list[Question]:
+def _questions(model: Model, purpose: Literal["review", "replay", "eval"], repetition: int) -> list[Question]:
     panel = Panel(MODEL, model, nonce_for, purpose=purpose, repetition=repetition)
     judge(revision(), shipped_context(), supplied=EVERYTHING - {"events"}, panel=panel)
     return model.asked

@@ -23,6 +23,7 @@ from tests.factories import (
     make_connection,
     make_context,
     make_delivery,
+    make_eval,
     make_pattern,
     make_report,
     make_rescore,
@@ -72,6 +73,8 @@ LEAST: dict[str, Role | None] = {
     "GET /context/{a}/diff/{b}": "viewer",
     "POST /context/rollback": "lead",
     "GET /costs": "viewer",
+    "GET /evals": "viewer",
+    "GET /evals/{eval_id}": "viewer",
     "GET /proposals": "viewer",
     "GET /proposals/{proposal_id}": "viewer",
     "POST /proposals/{proposal_id}/approve": "lead",
@@ -157,6 +160,7 @@ def desk(stranger_pages: TestClient, session: Session) -> Desk:
         "week": make_report(session).week,
         "check_id": make_blind_check(session, lead).id,
         "rescore_id": make_rescore(session).id,
+        "eval_id": make_eval(session).id,
         "proposal_id": make_proposal(session, cast("FastAPI", stranger_pages.app).state.settings).id,
     }
     make_user(session, role="admin")

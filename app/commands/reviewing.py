@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.asking import left_at_once, loaded_local_model, progress
+
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rich.console import Console
 
     from app.limiter import Limiter
-    from app.local_model import LocalState
     from app.models import Choice, Ready
     from app.review_file import Report
     from app.settings import Settings
     from app.spending import RunBudget
-
-POLL_SECONDS = 0.5
 
 
 def _usd(text: str) -> Decimal:
@@ -78,27 +76,15 @@ def review(
     folder = data_dir.ensure(settings.data_dir)
     opened = closing(ready.asking) if ready is not None else nullcontext()
     opened_strong = closing(strong.asking) if strong is not None else nullcontext()
-    with _left_at_once(), opened, opened_strong, Journal(folder / "review-replies.jsonl", fresh=fresh) as journal:
+    with left_at_once(), opened, opened_strong, Journal(folder / "review-replies.jsonl", fresh=fresh) as journal:
         reviewer = review_file.Reviewer(context, ready, journal, vault.nonce, now().date(), strong, purse)
         startup = time.monotonic() - started
         at_once = LOCAL_CONCURRENCY if ready is not None and ready.demonstration else concurrency
-        with _progress(errors, total=len(batch.revisions)) as advance:
+        with progress(errors, total=len(batch.revisions)) as advance:
             report = reviewer.review(batch, concurrency=at_once, on_done=advance)
     with _standard_output():
         _print(report, errors, as_json=as_json, startup_seconds=startup)
     raise typer.Exit(1 if any(reviewed.judgement is None for reviewed in report.reviewed) else 0)
-
-
-@contextmanager
-def _left_at_once() -> Iterator[None]:
-    """Asked to stop we go, though threads wait for an answer; the local model's process ends with its parent."""
-    from app.review_file import Stopped
-
-    try:
-        yield
-    except Stopped as stopped:
-        typer.echo(f"ticketqc: {stopped}", err=True)
-        os._exit(stopped.exit_code)
 
 
 def _print(report: Report, errors: Console, *, as_json: bool, startup_seconds: float) -> None:
@@ -140,7 +126,7 @@ def _open(settings: Settings, errors: Console, *, limiter: Limiter, purse: RunBu
     if not choice.judged_by_model:
         return None
     _refuse_unpriced(choice, purse)
-    local = _local_model(settings, errors) if choice.local else None
+    local = loaded_local_model(settings, errors) if choice.local else None
     try:
         return open_model(settings, choice, limiter=limiter, local=local, purse=purse)
     except CallFailed as failure:
@@ -169,47 +155,3 @@ def _refuse_unpriced(choice: Choice, purse: RunBudget | None) -> None:
 
     if purse is not None and not choice.local and not purse.knows(choice.model):
         raise ModelError(f"the price of {choice.model} is not known, so no budget can hold it: leave --budget out")
-
-
-def _local_model(settings: Settings, errors: Console) -> LocalState:
-    """The local model, attached to where it runs already, else started by us and ended with us."""
-    from app import local_model
-    from app.errors import ModelError
-
-    process = None
-    with errors.status("loading the local model") as status:
-        while (state := local_model.read_state(settings.data_dir)).state != "ready":
-            if state.state == "failed":
-                raise ModelError(state.detail)
-            if state.state == "absent":
-                process = _running(process, settings)
-            share = f" {state.progress:.0%}" if state.progress is not None else ""
-            status.update(f"local model: {state.state}{share}")
-            time.sleep(POLL_SECONDS)
-    return state
-
-
-def _running(process: subprocess.Popen[bytes] | None, settings: Settings) -> subprocess.Popen[bytes]:
-    """Our own process of the local model; one that found another's at work ended with 0 and may be needed again."""
-    import atexit
-
-    from app import local_model
-    from app.errors import ModelError
-
-    if process is None or process.poll() == 0:
-        process = local_model.start_process(settings)
-        atexit.register(process.terminate)
-    elif (code := process.poll()) is not None:
-        raise ModelError(f"the local model ended ({code}); see {local_model.log_file(settings.data_dir)}")
-    return process
-
-
-@contextmanager
-def _progress(errors: Console, *, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error where that is a terminal; nothing otherwise."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as progress:
-        task = progress.add_task("tickets", total=total)
-        yield lambda: progress.advance(task)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, func, not_, select
 
 from app.local_model import PREFIX as LOCAL
-from app.runs import DUPLICATE, for_its_own_sake
+from app.runs import DUPLICATE, for_its_own_sake, not_evaluating
 from app.tables import Run
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ class UsageRow:
 
 
 def usage(session: Session, *, week: datetime, month: datetime) -> Mapping[str, UsageRow]:
-    """By agent; `week` and `month` are the last moments that are not in them, the month's the earlier."""
+    """By agent, without evaluations; `week` and `month` are the last moments not in them, the month's the earlier."""
     own = for_its_own_sake()
     recent = Run.recorded_at > week
     groups = (and_(recent, own), own, and_(recent, not_(own)), not_(own))
     columns = [column for group in groups for column in _spent(group)]
-    rows = session.execute(select(Run.agent, *columns).where(Run.recorded_at > month).group_by(Run.agent))
+    rows = session.execute(
+        select(Run.agent, *columns).where(Run.recorded_at > month, not_evaluating()).group_by(Run.agent)
+    )
     return {agent: UsageRow(*(SpentRow(*values[at : at + 4]) for at in range(0, 16, 4))) for agent, *values in rows}
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, and_, func, not_, select
 
 from app.local_model import PREFIX as LOCAL
 from app.queries.figures.tickets import within
-from app.runs import for_its_own_sake
+from app.runs import for_its_own_sake, not_evaluating
 from app.tables import Finding, Run, Spending, Verdict
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class CacheRow:
 
 
 def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
-    """The dearest first. Sums of reuse are kept by quarter of an hour: those that began in the period."""
+    """The dearest first, without evaluations. Reuse is summed by quarter of an hour: those that began in the period."""
     runs = (
         select(
             Run.agent,
@@ -96,7 +96,7 @@ def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
             _sum(_PROMPT).label("prompt"),
             _sum(Run.output_tokens).label("output"),
         )
-        .where(within(Run.recorded_at, period), _BILLED)
+        .where(within(Run.recorded_at, period), not_evaluating(), _BILLED)
         .group_by(Run.agent)
         .subquery()
     )
@@ -158,7 +158,8 @@ def cache(session: Session, *, since: datetime) -> tuple[CacheRow, ...]:
         _PROMPT.label("prompt"),
         (Run.recorded_at - before > CACHE_LIVES).label("late"),
     )
-    one = calls.where(Run.recorded_at > since, Run.replied, _BILLED, Run.agent != "probe").subquery()
+    work = (Run.replied, not_evaluating(), _BILLED, Run.agent != "probe")
+    one = calls.where(Run.recorded_at > since, *work).subquery()
     found = select(
         one.c.agent,
         func.count(),

@@ -1,4 +1,4 @@
-"""How the system improves: patterns, proposals and their trial, and the weekly report about it."""
+"""How the system improves: patterns, proposals and their trial, models compared, and the weekly report about it."""
 
 from __future__ import annotations
 
@@ -109,6 +109,17 @@ class Replay(Base):
     recorded_at: Mapped[datetime] = moment()
     finished_at: Mapped[datetime | None]
     __table_args__ = (one_of("state", "waiting", "running", "done", "failed"),)
+
+
+class Eval(Base):
+    """Models that were compared with people on labelled tickets, and what came of it; made again it is another row."""
+
+    __tablename__ = "evals"
+    id: Mapped[int] = identity()
+    context_version: Mapped[str] = mapped_column(ForeignKey("contexts.version"))
+    models: Mapped[list[str]]
+    figures: Mapped[dict[str, Any]]  # {"version": 1, "models": [...], "pairs": [...], ...}: no text of any ticket
+    recorded_at: Mapped[datetime] = moment()
 
 
 class Report(Base):

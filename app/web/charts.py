@@ -145,5 +145,10 @@ def count_bars(counts: Mapping[str, int]) -> tuple[Bar, ...]:
     return tuple(Bar(label, _at(number / most * SHEET), f"{number:,}") for label, number in counts.items())
 
 
+def part(value: float, whole: float) -> float:
+    """Where a value ends on the sheet, of which `whole` is the right edge; what is beyond either edge stops there."""
+    return _at(min(max(value / whole, 0.0), 1.0) * SHEET)
+
+
 def _at(place: float) -> float:
     return round(place, 2)

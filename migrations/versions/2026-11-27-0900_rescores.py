@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "d5a1c83f6e07"
-down_revision = "d58a1f3c7e42"
+down_revision = "e5a1c37d9b40"
 branch_labels = None
 depends_on = None
 

@@ -13,7 +13,7 @@ from app.local_model import PREFIX as LOCAL
 from app.periods import DAY, Period, last_days, month
 from app.queries.failures import INSTANT
 from app.queries.figures.tickets import within
-from app.runs import DUPLICATE, PROBE
+from app.runs import DUPLICATE, PROBE, not_evaluating
 from app.tables import Revision, Run
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
 
-LINES = ("tickets", "second", "masked", "strong", "replay", "rescore", "chief", "probe", "local")
+LINES = ("tickets", "second", "masked", "strong", "replay", "rescore", "eval", "chief", "probe", "local")
 JUDGING = ("tickets", "second", "masked", "strong")
 _LOCAL = Run.model.startswith(LOCAL, autoescape=True)  # the demonstration model on this machine, which bills nobody
 _LINE = case(
     (_LOCAL, "local"),
-    (Run.purpose.startswith("replay"), "replay"),
+    *((Run.purpose.startswith(line), line) for line in ("replay", "eval")),
     (Run.rescore_id.is_not(None), "rescore"),
     (Run.agent == "chief_of_staff", "chief"),
     (Run.agent == PROBE, "probe"),
@@ -101,17 +101,17 @@ def cost(session: Session, period: Period) -> Cost:
 
 
 def forecast(session: Session, at: datetime, zone: ZoneInfo) -> Forecast:
-    """Of the month that the moment just before `at` is in."""
+    """Of the month that the moment just before `at` is in. Models that were compared are not compared daily."""
     whole = month(at - INSTANT, zone)
     spent = _spent(session, Period(whole.start, at))
-    daily = _spent(session, last_days(at)) / 7
+    daily = _spent(session, last_days(at), not_evaluating()) / 7
     left = Decimal((whole.end - at) / DAY)
     name = (at - INSTANT).astimezone(zone).strftime("%B %Y")
     return Forecast(name, spent, spent + daily * left)
 
 
-def _spent(session: Session, period: Period) -> Decimal:
-    return session.scalar(select(func.sum(Run.cost_usd)).where(within(Run.recorded_at, period))) or Decimal(0)
+def _spent(session: Session, period: Period, *only: ColumnElement[bool]) -> Decimal:
+    return session.scalar(select(func.sum(Run.cost_usd)).where(within(Run.recorded_at, period), *only)) or Decimal(0)
 
 
 def _sum(column: SQLColumnExpression[int]) -> ColumnElement[int]:

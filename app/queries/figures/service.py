@@ -10,7 +10,7 @@ from sqlalchemy import DateTime, Text, column, func, literal_column, select, tab
 from app.patterns import stands
 from app.queries.figures.tickets import within
 from app.queue import SCHEMA
-from app.runs import DUPLICATE, PROBE, for_its_own_sake
+from app.runs import DUPLICATE, PROBE, for_its_own_sake, not_evaluating
 from app.tables import Delivery, Observation, Run
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _failed_jobs(session: Session, period: Period) -> dict[str, int]:
 
 def _outages(session: Session, period: Period) -> tuple[CodeRow, ...]:
     """Attempts that brought no reply, by what went wrong."""
-    failed = (~Run.replied, Run.outcome != DUPLICATE)
+    failed = (~Run.replied, Run.outcome != DUPLICATE, not_evaluating())
     found = select(Run.outcome, func.count()).where(within(Run.recorded_at, period), *failed).group_by(Run.outcome)
     rows = session.execute(found.order_by(func.count().desc(), Run.outcome))
     return tuple(CodeRow("", code, "", number) for code, number in rows)
