@@ -15,7 +15,7 @@ from app.periods import last_days
 from app.queries import costs
 from app.queries.figures import money
 from app.report_text import LINES
-from tests.factories import finding, make_connection, make_run, make_ticket, make_verdict
+from tests.factories import finding, make_connection, make_rescore, make_run, make_ticket, make_verdict
 from tests.test_budget import BERLIN
 from tests.test_pages_patterns import facts, page, rows, section
 
@@ -84,8 +84,9 @@ def test_what_was_not_paid_again_stands_beside_what_was(session: Session, pages:
 def test_every_kind_of_call_has_words_on_the_page(session: Session, pages: TestClient) -> None:
     """A probe after a bill that was not paid, for instance, must not take the page away for a week."""
     assert list(LINES) == list(money.LINES)
-    for agent, purpose in (("qc", "second"), ("qc", "masked"), ("qc", "strong"), ("triage", "prime"), ("qc", "replay")):
-        make_run(session, agent=agent, purpose=purpose, cost_usd=CENT)
+    for purpose in ("prime", "second", "masked", "strong", "replay", "eval"):
+        make_run(session, agent="qc", purpose=purpose, cost_usd=CENT)
+    make_run(session, agent="qc", rescore_id=make_rescore(session).id, cost_usd=CENT)
     make_run(session, agent="probe", purpose="probe", cost_usd=CENT)
     make_run(session, agent="chief_of_staff", purpose="propose", cost_usd=CENT)
     make_run(session, model="local:qwen", cost_usd=Decimal(0))

@@ -45,6 +45,12 @@ HARM = "Nobody writes anything down that counts as evidence for any criterion of
 LIVE = ("tickets", "revisions", "verdicts", "findings", "triages", "escalations", "observations", "labels", "patterns")
 
 
+@pytest.fixture(autouse=True)
+def _none_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ticket has a second run for its hash alone: which ones do would change with each run of the tests."""
+    monkeypatch.setattr("agents.judge.SAMPLED_SHARE", 2**40)
+
+
 @pytest.fixture
 def double() -> Iterator[Double]:
     with running() as server:
