@@ -12,6 +12,9 @@ UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
 CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),--system-certs)
 COMPILE := $(UV) pip compile $(CERTIFICATES) --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-config --quiet
 
+# Modules are compiled once and kept: without that a start takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup run test lint bench lock
 
 help: ## print the targets
