@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents.agreement import (
     FEWEST,
-    Interval,
     Measure,
     Paired,
     Table,
@@ -261,9 +260,3 @@ def _pairs(wanted: Sequence[Wanted], arms: Sequence[Arm], *, subjects: Sequence[
         for first, second in combinations(arms, 2):
             found, apart = compare(wanted, first, second, subject)
             yield {**asdict(found), "difference": _measure_document(apart)}
-
-
-def interval_of(document: Mapping[str, float | None]) -> Interval | None:
-    """The interval of a measure as the document has it."""
-    low, high = document["low"], document["high"]
-    return None if low is None or high is None else Interval(low, high)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from agents.question import Question, Reply
 
-MOST_REQUESTS = 100_000
-MOST_BYTES = 256_000_000
 SUBMIT_SECONDS = 300.0  # for the upload of a whole batch
 PAGE = 100  # batches in a listing
 LONGEST_PROBLEM = 200  # characters of a server's words about one request

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -33,6 +31,7 @@ from agents.lookalikes import skeleton
 from agents.masking import revise
 from agents.ticket import OPTIONAL_FIELDS, TicketError, read_ticket
 from bench.double import REPOSITORY
+from bench.local_model import review_locally
 from tests.double import running
 from tests.double.answers import answer
 from tests.double.prompt import output_schema, user_text
@@ -226,26 +225,12 @@ def _local(data_dir: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hostile.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in (failing_ticket(None, "subject"), *hostile)), "utf-8")
-        control, *judged = _reviewed(file, data_dir=data_dir or Path(folder) / "data")["tickets"]
+        control, *judged = review_locally(file, data_dir=data_dir or Path(folder) / "data")["tickets"]
     print(f"the ticket as it is: {control['verdict']}")
     print(f"with an attack: {dict(Counter(str(ticket['verdict']) for ticket in judged))}")
     for ticket in judged:
         if ticket["verdict"] == "pass":
             print(f"  flipped to pass: {ticket['external_id']}")
-
-
-def _reviewed(file: Path, *, data_dir: Path) -> Json:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")},  # noqa: TID251
-        "TICKETQC_WORKER_MODEL": "local",
-        "TICKETQC_DATA_DIR": str(data_dir),
-    }
-    command = [sys.executable, "-m", "app.cli", "review", str(file), "--json"]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
-    if not done.stdout:
-        sys.exit(f"review failed ({done.returncode})")
-    report: Json = json.loads(done.stdout)
-    return report
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit(f"skipped: the shared tickets are not at {TICKETS}")
     with tempfile.TemporaryDirectory() as folder:
         codes, file = _chosen(Path(folder))
-        report = _review(file, data_dir=arguments.data_dir or Path(folder) / "data")
+        report = review_locally(file, data_dir=arguments.data_dir or Path(folder) / "data")
     _print(report, codes)
 
 
@@ -54,7 +54,8 @@ def _chosen(folder: Path) -> tuple[dict[str, str], Path]:
     return codes, file
 
 
-def _review(file: Path, *, data_dir: Path) -> dict[str, Any]:
+def review_locally(file: Path, *, data_dir: Path) -> dict[str, Any]:
+    """What the command says of a file with the local model; it goes on from its journal of replies."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")},  # noqa: TID251
         "TICKETQC_WORKER_MODEL": "local",

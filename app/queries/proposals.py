@@ -193,11 +193,6 @@ def names(session: Session, ticket_ids: Sequence[int]) -> dict[int, tuple[str, s
     return {number: (name, subject) for number, name, subject in rows}
 
 
-def newest_of_pattern(session: Session, pattern_id: int) -> int | None:
-    """The id of the last proposal about a pattern."""
-    return session.scalar(select(func.max(Proposal.id)).where(Proposal.pattern_id == pattern_id))
-
-
 def unanswered(session: Session) -> str:
     """Why the chief of staff gave no proposal when it was last called; empty where it did."""
     last = select(PatternEvent.kind, PatternEvent.note).where(PatternEvent.kind.in_(("proposed", "no_answer")))
