@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agents.ticket import Line, Revision
     from agents.verdict import Span
 
-ENGINE_VERSION = 2  # raise it when prompt, checks or verdict code change what a verdict can be
+ENGINE_VERSION = 3  # raise it when prompt, checks or verdict code change what a verdict can be
 TOKEN_LIMIT = 30_000  # of one rendered ticket; beyond it checks run and a person decides
 LOCAL_TOKEN_LIMIT = 8_000
 NEAR_THE_MARK = 5.0  # points
@@ -110,12 +110,10 @@ def judge(
     if why := too_long(revision, panel.token_limit):
         return _unjudged(checked, context, why, triage=triage, by_code=by_code, escalation=why)
     observations: tuple[Observation, ...] = ()
-    hostile = ""
-    if triage is None:
+    answer: Triage | Failed | None = triage
+    if answer is None:
         answer, observations = _triaged(revision, context, panel)
-        triage = None if isinstance(answer, Failed) else answer
-        hostile = answer.detail if isinstance(answer, Failed) and answer.code == "leaked" else ""
-    judgement = _Judging(revision, context, panel, checked, triage, by_code, hostile).judgement()
+    judgement = _Judging(revision, context, panel, checked, answer, by_code).judgement()
     return replace(judgement, observations=(*observations, *judgement.observations))
 
 
@@ -139,15 +137,18 @@ def _triaged(revision: Revision, context: Context, panel: Panel) -> tuple[Triage
 
 @dataclass(frozen=True)
 class _Judging:
-    """The flow from QC on. `hostile` says why nothing that a model says about this ticket may decide it."""
+    """The flow from QC on. Where triage failed a person decides, whatever QC says: nobody has judged the intake."""
 
     revision: Revision
     context: Context
     panel: Panel
     checked: tuple[Finding, ...]
-    triage: Triage | None
+    triaged: Triage | Failed
     by_code: tuple[RuleHit, ...]
-    hostile: str = ""
+
+    @property
+    def triage(self) -> Triage | None:
+        return None if isinstance(self.triaged, Failed) else self.triaged
 
     def judgement(self) -> Judgement:
         answer, seen = self._qc(self.panel.purpose)
@@ -197,7 +198,8 @@ class _Judging:
         Where it gives no answer, the ticket goes to the person to whom it was going anyway.
         """
         strong = self.panel.strong
-        if strong is None or worker.verdict.outcome != "escalate" or worker.hostile or worker.rules:
+        for_a_person = worker.hostile or worker.rules or worker.triage is None
+        if strong is None or worker.verdict.outcome != "escalate" or for_a_person:
             return worker
         try:
             answer, seen = self._qc("strong", by=strong)
@@ -229,13 +231,14 @@ class _Judging:
 
     def _concluded(self, answer: Qc | Failed, observations: tuple[Observation, ...]) -> Judgement:
         said = Qc(_unscored(self.context, answer.detail), {}) if isinstance(answer, Failed) else answer
-        leaked = answer.detail if isinstance(answer, Failed) and answer.code == "leaked" else ""
-        hostile = [why for why in (self.hostile, leaked) if why]
+        failed = [each for each in (self.triaged, answer) if isinstance(each, Failed)]
+        leaked = [each.detail for each in failed if each.code == "leaked"]
         findings = settle(said.findings, self.checked, self.context.rubric)
         of_triage = self.triage.rules if self.triage else ()
         missed = (RuleHit(rule, evidence) for rule, evidence in said.missed_rules.items())
         rules = (*self.by_code, *of_triage, *missed)
-        reasons = [*hostile[:1], *_escalations(rules, self.context)]
+        silent = [f"triage gave no answer: {self.triaged.detail}"] if isinstance(self.triaged, Failed) else []
+        reasons = [*(leaked[:1] or silent), *_escalations(rules, self.context)]
         return Judgement(
             verdict=decide(findings, self.context.rubric, escalations=reasons),
             findings=findings,
@@ -244,7 +247,7 @@ class _Judging:
             rules=rules,
             missed_by_triage=frozenset(said.missed_rules),
             route="worker",
-            hostile=bool(hostile),
+            hostile=bool(leaked),
         )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.orm import Session
 
 from app.errors import DatabaseNewer, DatabaseNotMigrated, DatabaseUnavailable
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alembic.config import Config
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+RESTED = 1.0  # seconds in the pool after which a connection may have been closed unseen
+_RETURNED = "returned"
 CONNECT_TIMEOUT = 5  # seconds; a database that does not answer by then is down
 # A process that dies in mid-transaction on another machine must not hold its locks for ever.
 SESSION_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
@@ -34,13 +40,32 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
     arguments: dict[str, object] = {"application_name": "ticketqc", "connect_timeout": CONNECT_TIMEOUT}
     if "options" not in address.query:
         arguments["options"] = SESSION_OPTIONS
-    return create_engine(
+    engine = create_engine(
         address,
         pool_size=pool_size,
-        pool_pre_ping=True,
         hide_parameters=True,
         connect_args={name: value for name, value in arguments.items() if name not in address.query},
     )
+    _ping_rested(engine)
+    return engine
+
+
+def _ping_rested(engine: Engine) -> None:
+    """A connection that has rested is tried before it is used; `pool_pre_ping` would try each one every time."""
+
+    def returned(_: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED] = time.monotonic()
+
+    def taken(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+        if time.monotonic() - record.info.get(_RETURNED, math.inf) < RESTED:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise InvalidatePoolError("the database has closed this connection") from error
+
+    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", taken)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 from agents.ticket import Revision
 from agents.triage import IntakeField, RuleHit, Triage
 from agents.verdict import Evidence, Finding, Span
-from app import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from agents.context import Rubric
     from agents.rubric import Kind
     from agents.verdict import EvidenceStatus, Result
+    from app import tables
 
 VERSION = 1
 REMOVED_SUBJECT = "(removed)"  # of a ticket whose texts retention has taken
@@ -83,19 +83,20 @@ def triage(document: Mapping[str, Any]) -> Triage:
     )
 
 
-def finding_rows(verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> list[tables.Finding]:
+def finding_rows(verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> list[dict[str, Any]]:
+    """The columns of `findings`."""
     return [
-        tables.Finding(
-            verdict_id=verdict_id,
-            criterion=finding.criterion,
-            text_hash=rubric[finding.criterion].text_hash,
-            kind=finding.kind,
-            result=finding.result,
-            reason=finding.reason,
-            evidence=[evidence_document(found) for found in finding.evidence],
-            absent=finding.absent,
-            evidence_status=finding.evidence_status,
-        )
+        {
+            "verdict_id": verdict_id,
+            "criterion": finding.criterion,
+            "text_hash": rubric[finding.criterion].text_hash,
+            "kind": finding.kind,
+            "result": finding.result,
+            "reason": finding.reason,
+            "evidence": [evidence_document(found) for found in finding.evidence],
+            "absent": finding.absent,
+            "evidence_status": finding.evidence_status,
+        }
         for finding in findings
     ]
 

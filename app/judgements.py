@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, func, or_, select, update
+from sqlalchemy import case as case_when
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.answer import Failed
@@ -18,18 +19,20 @@ from app import documents, tables
 from app.clock import now
 from app.patterns import notice
 from app.runs import for_its_own_sake
+from app.tables import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from decimal import Decimal
 
-    from sqlalchemy import Select
+    from sqlalchemy import ColumnElement, ScalarSelect, Select, Update
     from sqlalchemy.orm import Session
 
-    from agents.context import Context
+    from agents.context import Context, Rubric
     from agents.observation import Observation
     from agents.ticket import Revision
     from agents.triage import RuleHit, Triage
-    from agents.verdict import Evidence
+    from agents.verdict import Evidence, Finding
 
 
 NO_MODEL = "none"  # panel of a verdict that no model had a part in
@@ -79,8 +82,8 @@ def _has_escalation(revision_id: int) -> Any:  # noqa: ANN401  SQLAlchemy's own 
 def record(session: Session, case: Case, judgement: Judgement, *, panel: str, demonstration: bool) -> None:
     """The judgement's rows; a second worker's verdict for the same key is a no-op."""
     verdict = judgement.verdict
-    stored = session.scalar(
-        insert(tables.Verdict)
+    verdict_id = session.scalar(
+        insert(rows_of(tables.Verdict))
         .values(
             revision_id=case.revision_id,
             context_version=case.context.version,
@@ -91,13 +94,13 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
             outcome=verdict.outcome,
             score=verdict.score,
             reasons=list(verdict.reasons),
-            cost_usd=_spent(session, case, panel=panel),
+            cost_usd=_spent(case, panel=panel),
         )
         .on_conflict_do_nothing()
-        .returning(tables.Verdict)
+        .returning(tables.Verdict.id)
     )
-    if stored is not None:
-        session.add_all(documents.finding_rows(stored.id, judgement.findings, case.context.rubric))
+    if verdict_id is not None:
+        record_findings(session, verdict_id, judgement.findings, case.context.rubric)
         if judgement.triage is not None and case.triage is None:
             _record_triage(session, case, judgement.triage, model=panel.partition(AND)[0])
         _record_escalations(session, case, judgement.rules, missed_by_triage=judgement.missed_by_triage)
@@ -105,7 +108,13 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
     show(session, case.ticket_id, case.revision_id)
 
 
-def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
+def record_findings(session: Session, verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> None:
+    """The findings of a new verdict."""
+    if rows := documents.finding_rows(verdict_id, findings, rubric):
+        session.execute(insert(rows_of(tables.Finding)), rows)
+
+
+def _spent(case: Case, *, panel: str) -> ScalarSelect[Decimal | None]:
     """What this panel's runs about this revision under this context cost; null where a price is unknown."""
     run = tables.Run
     mine = (
@@ -114,13 +123,12 @@ def _spent(session: Session, case: Case, *, panel: str) -> Any:  # noqa: ANN401 
         run.model.in_(panel.split(AND)),
         for_its_own_sake(),
     )
-    unpriced = select(tables.Run.id).where(*mine, tables.Run.replied, tables.Run.cost_usd.is_(None)).exists()
-    if session.scalar(select(unpriced)):
-        return None
-    return session.scalar(select(func.coalesce(func.sum(tables.Run.cost_usd), 0)).where(*mine))
+    unpriced = func.bool_or(and_(run.replied, run.cost_usd.is_(None)))
+    known = func.coalesce(func.sum(run.cost_usd), 0)
+    return select(case_when((unpriced, None), else_=known)).where(*mine).scalar_subquery()
 
 
-def current_verdict(revision_id: int) -> Select[tables.Verdict]:
+def current_verdict(revision_id: int | ColumnElement[int]) -> Select[tables.Verdict]:
     """Of a revision's verdicts the one that counts: newest context in force, newest engine, a model's before none."""
     verdict, release = tables.Verdict, tables.Release
     in_force = select(func.max(release.id)).where(release.context_version == verdict.context_version).scalar_subquery()
@@ -136,27 +144,34 @@ def standing_label(revision_id: int) -> Select[tables.Label]:
 
 def show(session: Session, ticket_id: int, revision_id: int) -> None:
     """The ticket's row shows the current verdict of this revision, if it is still the newest revision."""
-    verdict = session.scalars(current_verdict(revision_id)).one()
-    ticket = tables.Ticket
-    session.execute(
-        update(ticket)
-        .where(ticket.id == ticket_id, ticket.revision_id == revision_id)
-        .where(or_(ticket.review_state != "done", ticket.verdict_id.is_distinct_from(verdict.id)))
+    session.execute(_SHOW, {"of_ticket": ticket_id, "of_revision": revision_id})
+
+
+def _showing() -> Update:
+    current = current_verdict(bindparam("of_revision", type_=BigInteger)).subquery()
+    row = rows_of(tables.Ticket)
+    return (
+        update(row)
+        .where(row.c.id == bindparam("of_ticket"), row.c.revision_id == bindparam("of_revision"))
+        .where(or_(row.c.review_state != "done", row.c.verdict_id.is_distinct_from(current.c.id)))
         .values(
             review_state="done",
             review_note="",
-            verdict_id=verdict.id,
-            outcome=verdict.outcome,
-            score=verdict.score,
-            escalated=verdict.outcome == "escalate",
+            verdict_id=current.c.id,
+            outcome=current.c.outcome,
+            score=current.c.score,
+            escalated=current.c.outcome == "escalate",
             changed_at=func.clock_timestamp(),
         )
     )
 
 
+_SHOW = _showing()
+
+
 def _record_triage(session: Session, case: Case, triage: Triage, *, model: str) -> None:
     session.execute(
-        insert(tables.Triage)
+        insert(rows_of(tables.Triage))
         .values(
             ticket_id=case.ticket_id,
             revision_id=case.revision_id,
@@ -185,7 +200,7 @@ def _record_escalation(session: Session, case: Case, *shown: Evidence, rule: str
         "agent": agent,
         "evidence": [documents.evidence_document(evidence) for evidence in shown],
     }
-    session.execute(insert(tables.Escalation).values(**row).on_conflict_do_nothing())
+    session.execute(insert(rows_of(tables.Escalation)).values(**row).on_conflict_do_nothing())
 
 
 def observe(
@@ -216,7 +231,7 @@ def _inserted(session: Session, seen: Observation, **pinned: Any) -> bool:  # no
         "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
         **pinned,
     }
-    added = insert(tables.Observation).values(**row).on_conflict_do_nothing().returning(tables.Observation.id)
+    added = insert(rows_of(tables.Observation)).values(**row).on_conflict_do_nothing().returning(tables.Observation.id)
     return session.scalar(added) is not None
 
 

@@ -48,7 +48,10 @@ def newest(session: Session) -> Context | None:
 
 def newest_version(session: Session) -> str | None:
     """The version of the newest release; None before the first."""
-    return session.scalar(select(Release.context_version).order_by(Release.id.desc()).limit(1))
+    return session.scalar(_NEWEST)
+
+
+_NEWEST = select(Release.context_version).order_by(Release.id.desc()).limit(1)
 
 
 def load(session: Session, version: str) -> Context:

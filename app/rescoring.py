@@ -182,7 +182,7 @@ def _open_case(deps: Deps, part: Part, ready: Ready | None, revision_id: int) ->
             return None
         row = session.get_one(Revision, revision_id)
         if not documents.removed(row.document):
-            return reviewing.case_of(session, row, part.context, ready)
+            return reviewing.case_of(session, revision_id, part.context, ready)
     _note(deps, part, revision_id, REMOVED)
     return None
 

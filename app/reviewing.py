@@ -10,10 +10,10 @@ A review, step by step; no transaction is open while a model is asked:
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from sqlalchemy import func, literal, or_, select, update
+from sqlalchemy import bindparam, func, literal, or_, select, update
 from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
@@ -31,6 +31,7 @@ from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
 from app.runs import DUPLICATE, RunStore, for_its_own_sake
+from app.tables import rows_of
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -179,41 +180,67 @@ def give_up(deps: Deps, reason: str, *, revision_id: int) -> None:
 
 def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None:
     """The case, and the ticket marked as running; None where there is nothing to do any more, or a batch does it."""
+    batched = select(tables.BatchTicket).where(tables.BatchTicket.revision_id == revision_id).exists()
     with transaction(deps.engine) as session:
-        if session.get(tables.BatchTicket, revision_id) is not None:
-            return None
         case = read_case(session, revision_id, ready)
-        if case is not None:
-            _state(session, revision_id, "running", "")
+        if case is None or not _state(session, revision_id, "running", "", ~batched):
+            return None
         return case
 
 
 def read_case(session: Session, revision_id: int, ready: Ready | None) -> Case | None:
     """What there is to judge; None where the revision is superseded, or has its verdict, which then shows."""
-    row = session.get(tables.Revision, revision_id)
-    if row is None:
-        raise NotFound(f"there is no revision {revision_id}")
-    ticket = session.get_one(tables.Ticket, row.ticket_id)
-    context = in_force(session)
-    if ticket.revision_id != revision_id:
+    placed = _placed(session, revision_id)
+    if placed.newest_id != revision_id:
         log.info("review.superseded", revision_id=revision_id)
         return None
+    context = in_force(session)
     if _is_judged(session, revision_id, context, ready):
-        show(session, ticket.id, revision_id)
+        show(session, placed.row.ticket_id, revision_id)
         return None
-    return case_of(session, row, context, ready)
+    return _case(session, placed, context, ready)
 
 
-def case_of(session: Session, row: tables.Revision, context: Context, ready: Ready | None) -> Case:
-    """A state of a ticket under a context, with what triage has said of its intake under the same."""
-    ticket = session.get_one(tables.Ticket, row.ticket_id)
-    connection = session.get_one(tables.Connection, ticket.connection_id)
+def case_of(session: Session, revision_id: int, context: Context, ready: Ready | None) -> Case:
+    """A state of a ticket under a context, with what triage has said of its intake under the same. Raises NotFound."""
+    return _case(session, _placed(session, revision_id), context, ready)
+
+
+class _Placed(NamedTuple):
+    """A revision, with what its ticket and its connection say that matters for judging it."""
+
+    row: tables.Revision
+    newest_id: int | None  # of the ticket's revisions
+    supplied: list[str]
+
+
+def _placed(session: Session, revision_id: int) -> _Placed:
+    found = session.execute(_PLACED, {"revision": revision_id}).first()
+    if found is None:
+        raise NotFound(f"there is no revision {revision_id}")
+    return _Placed(*found)
+
+
+_PLACED = (
+    select(
+        tables.Revision,
+        tables.Ticket.revision_id,
+        func.coalesce(tables.Connection.declared, tables.Connection.supplied),
+    )
+    .join(tables.Ticket, tables.Ticket.id == tables.Revision.ticket_id)
+    .join(tables.Connection, tables.Connection.id == tables.Ticket.connection_id)
+    .where(tables.Revision.id == bindparam("revision"))
+)
+
+
+def _case(session: Session, placed: _Placed, context: Context, ready: Ready | None) -> Case:
+    row = placed.row
     return Case(
         revision_id=row.id,
-        ticket_id=ticket.id,
+        ticket_id=row.ticket_id,
         revision=documents.revision(row.document),
         live=row.live,
-        supplied=frozenset(connection.supplied if connection.declared is None else connection.declared),
+        supplied=frozenset(placed.supplied),
         context=context,
         triage=_known_triage(session, row, context, ready),
     )
@@ -221,27 +248,31 @@ def case_of(session: Session, row: tables.Revision, context: Context, ready: Rea
 
 def _is_judged(session: Session, revision_id: int, context: Context, ready: Ready | None) -> bool:
     """True where this panel's verdict under this context and engine is there; without a model any panel's is enough."""
-    verdict = tables.Verdict
-    found = select(verdict.id).where(
-        verdict.revision_id == revision_id,
-        verdict.context_version == context.version,
-        verdict.engine_version == ENGINE_VERSION,
-        or_(func.split_part(verdict.panel, AND, 1) == _panel_name(ready), literal(ready is None)),
-    )
-    return session.scalar(found.limit(1)) is not None
+    key = {"revision": revision_id, "context": context.version}
+    panels = session.scalars(_PANELS, key).all()
+    return bool(panels) if ready is None else any(panel.split(AND)[0] == ready.model for panel in panels)
+
+
+_PANELS = select(tables.Verdict.panel).where(
+    tables.Verdict.revision_id == bindparam("revision"),
+    tables.Verdict.context_version == bindparam("context"),
+    tables.Verdict.engine_version == ENGINE_VERSION,
+)
 
 
 def _known_triage(session: Session, row: tables.Revision, context: Context, ready: Ready | None) -> Triage | None:
     """Triage runs once per intake: an earlier revision with the same intake has its answer."""
-    stored = session.scalar(
-        select(tables.Triage).where(
-            tables.Triage.ticket_id == row.ticket_id,
-            tables.Triage.intake_hash == row.intake_hash,
-            tables.Triage.agent_hash == context.agent_hash("triage"),
-            tables.Triage.model == _panel_name(ready),
-        )
-    )
-    return None if stored is None else documents.triage(stored.answer)
+    key = {"ticket": row.ticket_id, "intake": row.intake_hash, "agent_hash": context.agent_hash("triage")}
+    answer = session.scalar(_TRIAGED, {**key, "model": _panel_name(ready)})
+    return None if answer is None else documents.triage(answer)
+
+
+_TRIAGED = select(tables.Triage.answer).where(
+    tables.Triage.ticket_id == bindparam("ticket"),
+    tables.Triage.intake_hash == bindparam("intake"),
+    tables.Triage.agent_hash == bindparam("agent_hash"),
+    tables.Triage.model == bindparam("model"),
+)
 
 
 def _panel_name(ready: Ready | None) -> str:
@@ -380,11 +411,11 @@ def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
 
 def _state(session: Session, revision_id: int, state: str, note: str, *only: ColumnElement[bool]) -> bool:
     """Only the newest revision speaks for its ticket; False where this is not it."""
-    ticket = tables.Ticket
+    ticket = rows_of(tables.Ticket)
     changed = (
         update(ticket)
-        .where(ticket.revision_id == revision_id, *only)
+        .where(ticket.c.revision_id == revision_id, *only)
         .values(review_state=state, review_note=note)
-        .returning(ticket.id)
+        .returning(ticket.c.id)
     )
     return session.scalar(changed) is not None

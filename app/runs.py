@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
-from sqlalchemy import Engine, and_, select
+from sqlalchemy import Engine, and_, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -17,7 +17,7 @@ from app import ledger
 from app.clock import now
 from app.db import transaction
 from app.errors import DatabaseUnavailable
-from app.tables import Release, Run
+from app.tables import Release, Run, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,8 +147,7 @@ class Kept(NamedTuple):
 def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost_usd: Decimal | None) -> Kept:
     """A paid reply's row. `asked` are the columns that say what was asked; the caller books what it cost."""
     row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost_usd}
-    statement = insert(Run).values(**row).on_conflict_do_nothing().returning(Run.id)
-    if session.scalar(statement) is not None:
+    if session.scalar(_KEEP, row) is not None:
         return Kept(reply, paid=True)
     # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
     # our own, and only the word that it had been recorded was lost.
@@ -172,8 +171,14 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
     session.execute(insert(Run).values(context_version=in_force, **row, **kept))
 
 
+_RUNS = rows_of(Run)
+# Built once: they are a part of every call.
+_KEEP = insert(_RUNS).on_conflict_do_nothing().returning(_RUNS.c.id)
+_FIND = select(Run).where(Run.reply_key == bindparam("key"), Run.reply.is_not(None))
+
+
 def _found(session: Session, key: str) -> Run | None:
-    return session.scalar(select(Run).where(Run.reply_key == key, Run.reply.is_not(None)))
+    return session.scalar(_FIND, {"key": key})
 
 
 def _answered(reply: Reply) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What a ticket costs by the double's own account: triage and the first QC run; second runs on their own line.
 
-    .venv/bin/python -m bench.cost [--latency 0.1] [--concurrency 16]
+    .venv/bin/python -m bench.cost [--latency 0.1] [--concurrency 16] [--hits 1.0 0.95]
 
-`ticketqc review` on the first 62 real tickets, then on all 832. Tokens are the double's count, ceil(UTF-8 bytes / 3.1)
-for everything, the schema included; its answers are as long as a model's would be. Nothing here is a model. At the end
-what sending less of the context could save at the most, so that one sees whether choosing it by ticket is worth it.
+`ticketqc review` on the first 62 real tickets, then on all 832; then both by batch through the service, for shares of a
+batch's requests that find the primed cache warm (bench.batch has more of them). Tokens are the double's count,
+ceil(UTF-8 bytes / 3.1) for everything, the schema included; its answers are as long as a model's would be. Nothing here
+is a model. Live also what sending less of the context could save at the most, so that one sees whether choosing it by
+ticket is worth it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.batch import measure
 from bench.double import double
 from bench.review import COUNT, MODEL, TICKETS, review
 
@@ -48,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latency", type=float, default=0.1, help="seconds a call")
     parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--hits", type=float, nargs="*", default=[1.0, 0.95], help="by batch; none leaves it out")
     arguments = parser.parse_args()
     folder = TICKETS.parent
     files = [folder / f"tickets-{'tidev-' if name in ALL[:2] else ''}{name}.jsonl" for name in ALL]
@@ -60,6 +64,10 @@ def main() -> None:
         _print(f"the first {COUNT}", [_spent(some, server, Path(place) / "a", arguments.concurrency)])
         spent = [_spent(file, server, Path(place) / file.stem, arguments.concurrency) for file in files]
         _print("all four files", spent)
+        server.latency(0.0)
+        for hits in arguments.hits:
+            for tickets in (COUNT, None):
+                measure(server, tickets=tickets, hits=hits)
 
 
 def _spent(file: Path, server: DoubleProcess, data_dir: Path, concurrency: int) -> Spent:

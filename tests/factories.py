@@ -18,6 +18,7 @@ from agents.ticket import Ticket as TicketText
 from agents.ticket import read_ticket
 from agents.verdict import Evidence, Finding, Span
 from app import documents
+from app.judgements import record_findings
 from app.tables import (
     Base,
     Batch,
@@ -207,7 +208,7 @@ def make_verdict(
     }
     exact = None if score is None else Decimal(str(score))
     verdict = _added(session, Verdict(revision_id=revision.id, outcome=outcome, score=exact, **values))
-    session.add_all(documents.finding_rows(verdict.id, findings, context.rubric))
+    record_findings(session, verdict.id, findings, context.rubric)
     session.flush()
     ticket = session.get_one(Ticket, revision.ticket_id)
     if ticket.revision_id == revision.id:

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from agents.triage import INTAKE_FIELDS, FieldState, IntakeField, RuleHit, Triage
 from agents.verdict import Evidence, Finding, Span
 from app import documents, tables
-from app.documents import VERSION, evidence_document, finding_rows, revision_document, triage_document
+from app.documents import VERSION, evidence_document, revision_document, triage_document
+from app.judgements import record_findings
 from tests.cast import revision, shipped_context
 from tests.factories import make_ticket, make_triage, make_verdict
 
@@ -97,7 +98,7 @@ def test_findings_become_rows_that_pin_the_words_of_their_criterion(session: Ses
         Finding(second.id, "judged", "not_met", "Nothing of it.", absent=True, evidence_status="absent"),
     )
     verdict = make_verdict(session, first_revision(session))
-    session.add_all(finding_rows(verdict.id, findings, rubric))
+    record_findings(session, verdict.id, findings, rubric)
     session.flush()
     session.expire_all()
     rows = {row.criterion: row for row in session.scalars(select(tables.Finding))}

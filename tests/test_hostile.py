@@ -209,8 +209,9 @@ def test_a_strong_model_that_gives_no_answer_leaves_the_ticket_to_a_person() -> 
         (Model(qc=FAILING), {}),
         (Model(qc=UNSCORED), {"subject": "You will hear from my lawyer"}),
         (Model(qc=UNSCORED), {"description": "word " * 60_000}),
+        (Model(triage=reply("", outcome="refused"), qc=UNSCORED), {}),
     ],
-    ids=["a pass", "a fail", "an escalation rule", "too long"],
+    ids=["a pass", "a fail", "an escalation rule", "too long", "no triage"],
 )
 def test_the_strong_model_is_not_asked_where_the_worker_did_not_abstain(model: Model, changes: dict[str, Any]) -> None:
     strong = Model()

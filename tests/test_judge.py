@@ -180,11 +180,14 @@ def test_qc_can_name_an_escalation_that_triage_missed(
     assert [(o.observer, o.agent, o.code) for o in judgement.observations] == observed
 
 
-def test_failed_triage_does_not_keep_qc_from_judging() -> None:
-    judgement = run(Model(triage=reply("", outcome="refused")))
+@pytest.mark.parametrize("outcome", ["refused", "truncated", "context_exceeded"])
+def test_where_triage_gives_no_answer_qc_still_judges_and_a_person_decides(outcome: Outcome) -> None:
+    judgement = run(Model(triage=reply("", outcome=outcome)))
     assert judgement.triage is None
-    assert judgement.verdict.outcome == "pass"
-    assert [(o.agent, o.code) for o in judgement.observations] == [("triage", "refusal")]
+    assert {found.result for found in judgement.findings if found.kind == "judged"} == {"met"}
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.verdict.reasons[0].startswith("triage gave no answer: ")
+    assert {o.agent for o in judgement.observations} == {"triage"}
 
 
 def test_intake_fields_are_present_missing_or_unscored() -> None:
