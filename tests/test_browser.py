@@ -277,7 +277,7 @@ def test_the_keyboard_walks_the_findings_and_enter_shows_the_line(tab: Watched, 
     ticket = _ticket(session, "INC-2046")
     page.goto(f"/tickets/{ticket.id}")
     page.keyboard.press("j")
-    assert page.evaluate("document.activeElement.id") == "r-security_incident"
+    assert page.evaluate("document.activeElement.id") == "r-security_incident-triage"
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.id") == "f-secrets_in_ticket"
     page.keyboard.press("Enter")

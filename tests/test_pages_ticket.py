@@ -228,12 +228,13 @@ def test_escalations_show_rule_and_span(pages: TestClient, session: Session) -> 
     make_context(session)
     ticket = make_ticket(session)
     revision = _revision(session, ticket)
-    make_escalation(session, revision, evidence=[CITED])
-    make_escalation(session, revision, agent="code", evidence=[CITED])
+    found_by = {"triage": "the agent (triage)", "qc": "the agent (qc)", "code": "code"}
+    for agent in found_by:
+        make_escalation(session, revision, agent=agent, evidence=[CITED])
     page = _page(pages, session, ticket)
-    assert "Security incident found by code" in page.one("li", id="r-security_incident-code").words
-    rule = page.one("li", id="r-security_incident")
-    assert "Security incident found by the agent (triage)" in rule.words
+    for agent, words in found_by.items():
+        rule = page.one("li", id=f"r-security_incident-{agent}")
+        assert f"Security incident found by {words}" in rule.words
     assert "tone-escalate" in page.one("li", id="L9").one("mark").classes
 
 

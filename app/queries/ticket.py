@@ -158,8 +158,8 @@ class EscalationRow:
 
     @property
     def anchor(self) -> str:
-        """Its place on the page; an agent and code may have found the same rule."""
-        return f"r-{self.rule}-code" if self.agent == "code" else f"r-{self.rule.replace('.', '-')}"
+        """Its place on the page; code, triage and QC may each have found the same rule."""
+        return f"r-{self.rule.replace('.', '-')}-{self.agent}"
 
 
 @dataclass(frozen=True)
