@@ -50,7 +50,8 @@ def visible(text: str) -> str:
     """The text without what a person cannot see but a model reads: bidi marks, tags, zero widths, controls."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char for char in text if not _invisible(char))
+    hidden = [ord(char) for char in set(text) if _invisible(char)]
+    return text.translate(dict.fromkeys(hidden)) if hidden else text
 
 
 def _invisible(char: str) -> bool:
