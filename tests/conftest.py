@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -14,6 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from agents.gateway import Gateway
@@ -22,16 +24,22 @@ from app.settings import Settings, variable
 from app.vault import Vault
 from app.web.app import create_app
 from tests.browsers import browser, signed_in
+from tests.desk import desk_at
+from tests.double import running
 from tests.factories import make_user
+from tests.proposing import started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
     from starlette.testclient import TestClient
 
     from agents.gateway import Endpoint
+    from app.deps import Deps
     from app.tables import User
+    from tests.desk import Desk
+    from tests.double import Double
 
 SESSION = "ticketqc-session-"
 ROOM = 2 * 1024**3  # bytes; several clusters at once
@@ -175,6 +183,51 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def vault(settings: Settings) -> Vault:
     return Vault.load(settings)
+
+
+@pytest.fixture
+def double() -> Iterator[Double]:
+    """The model API, as a strict server of its own; files whose model says something special override this."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def keyed(settings: Settings, double: Double) -> Settings:
+    """Settings by which the double's models are asked."""
+    return settings.model_copy(
+        update={"anthropic_api_key": SecretStr(double.key), "anthropic_base_url": double.base_url}
+    )
+
+
+@pytest.fixture
+def another(engine: Engine, keyed: Settings, vault: Vault) -> Callable[..., Deps]:
+    """Another worker process, with settings of its own where they are named."""
+    return partial(started, engine, keyed, vault)
+
+
+@pytest.fixture
+def deps(another: Callable[..., Deps]) -> Deps:
+    """A worker process whose models are the double's."""
+    return another()
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Desk]:
+    """A folder in which `ticketqc review FILE` is run."""
+    with desk_at(tmp_path, double, monkeypatch, capsys) as made:
+        yield made
+
+
+@pytest.fixture
+def command_line(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that a test invokes find its database, and a terminal that cuts no line."""
+    monkeypatch.setenv("TICKETQC_DATABASE_URL", database_url)
+    monkeypatch.setenv("TICKETQC_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from tests.cast import MODEL, nonce_for, reply, revision, shipped_context
 from tests.double import Double, Fault, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agents.question import Question, Reply
     from tests.double.faults import Kind
 
@@ -40,12 +38,6 @@ class Memory:
 
     def failed(self, _question: Question, failure: CallFailed) -> None:
         self.failures.append(failure.code)
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
 
 
 def asking(double: Double, *, concurrency: int = 16, timeout: float = 5.0) -> Asking:

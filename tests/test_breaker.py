@@ -16,12 +16,10 @@ from app.breaker import FIRST_PROBE, LONGEST_PROBE, Breaker, scope_of
 from app.model_watch import Models
 from app.tables import Breaker as Row
 from app.tables import ModelState, Run, Spending
-from tests.double import Double, Fault, running
+from tests.double import Double, Fault
 from tests.factories import make_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
     from starlette.testclient import TestClient
@@ -30,18 +28,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 BILLING = CallFailed("billing", "HTTP 402: Your credit balance is too low")
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def keyed(settings: Settings, double: Double) -> Settings:
-    update = {"anthropic_api_key": SecretStr(double.key), "anthropic_base_url": double.base_url}
-    return settings.model_copy(update=update)
 
 
 def looked_up(engine: Engine, settings: Settings) -> Models:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,23 +43,6 @@ def double(script: Script) -> Iterator[Double]:
     with running() as server:
         server.answer_with(script)
         yield server
-
-
-@pytest.fixture
-def keyed(settings: Settings, double: Double) -> Settings:
-    changes = {"anthropic_api_key": SecretStr(double.key), "anthropic_base_url": double.base_url}
-    return settings.model_copy(update=changes)
-
-
-@pytest.fixture
-def another(engine: Engine, keyed: Settings, vault: Vault) -> Callable[..., Deps]:
-    """Another worker process, with settings of its own where they are named."""
-    return partial(started, engine, keyed, vault)
-
-
-@pytest.fixture
-def deps(another: Callable[..., Deps]) -> Deps:
-    return another()
 
 
 def history(session: Session, pattern_id: int) -> list[str]:

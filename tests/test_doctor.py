@@ -21,16 +21,14 @@ from app.settings import Settings
 from app.tables import Tick
 from app.vault import KEY_FILE, Vault
 from tests.cast import shipped_context
-from tests.double import Double, running
 from tests.factories import make_connection, make_context, make_delivery
 from tests.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.orm import Session
 
     from app.diagnosis import Line
+    from tests.double import Double
 
 JOB = "insert into procrastinate.procrastinate_jobs (queue_name, task_name, args, status)"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -44,12 +42,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         port = taken.getsockname()[1]
     configure(monkeypatch, data_dir=str(tmp_path / "data"), worker_model="none", strong_model="none", port=str(port))
     return tmp_path / "data"
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ from tests.proposing import make_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -61,6 +60,9 @@ def _said(body: Json) -> str:
     return json.dumps(said)
 
 
+pytestmark = pytest.mark.usefixtures("command_line")
+
+
 @pytest.fixture
 def double() -> Iterator[Double]:
     with running() as server:
@@ -69,13 +71,9 @@ def double() -> Iterator[Double]:
 
 
 @pytest.fixture(autouse=True)
-def _service(database_url: str, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TICKETQC_DATABASE_URL", database_url)
-    monkeypatch.setenv("TICKETQC_DATA_DIR", str(tmp_path / "data"))
+def _service(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", double.key)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", double.base_url)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
 
 
 def run(*arguments: str, models: str = BOTH, typed: str = "", code: int = 0) -> tuple[str, str]:

@@ -15,15 +15,7 @@ from tests.cast import MODEL, nonce_for, revision, shipped_context
 from tests.double import Double, Fault, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.double.faults import Kind
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
 
 
 def gateway(double: Double, *, key: str | None = None, timeout: float = 10.0) -> Gateway:

@@ -19,7 +19,6 @@ from app.tables import ModelState
 from tests.double import Double, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import NoReturn
 
     from sqlalchemy import Engine
@@ -29,17 +28,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def keyed(settings: Settings, double: Double) -> Settings:
-    return with_key(settings, double.base_url, double.key)
 
 
 def with_key(settings: Settings, base_url: str, key: str, **changes: object) -> Settings:

@@ -8,11 +8,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import select, text, update
 
 from agents.gateway import CallFailed
@@ -24,20 +22,17 @@ from app.queries.ticket import runs as shown_runs
 from app.tables import Draft, Pattern, Proposal, Replay, Revision, Run, Ticket, Verdict
 from tests.double import Double, running
 from tests.factories import make_revision, make_ticket, office_ticket
-from tests.proposing import EDIT, TEXT, Script, make_label, open_pattern, proposed, started, tickets
+from tests.proposing import EDIT, TEXT, Script, make_label, open_pattern, proposed, tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from agents.judge import Judgement
     from app.asking import Asked
     from app.deps import Deps
-    from app.settings import Settings
     from app.tables import User
-    from app.vault import Vault
 
 HARM = "Nobody writes anything down that counts as evidence for any criterion of the rubric at all."
 
@@ -52,23 +47,6 @@ def double(script: Script) -> Iterator[Double]:
     with running() as server:
         server.answer_with(script)
         yield server
-
-
-@pytest.fixture
-def keyed(settings: Settings, double: Double) -> Settings:
-    changes = {"anthropic_api_key": SecretStr(double.key), "anthropic_base_url": double.base_url}
-    return settings.model_copy(update=changes)
-
-
-@pytest.fixture
-def another(engine: Engine, keyed: Settings, vault: Vault) -> Callable[..., Deps]:
-    """Another worker process, with settings of its own where they are named."""
-    return partial(started, engine, keyed, vault)
-
-
-@pytest.fixture
-def deps(another: Callable[..., Deps]) -> Deps:
-    return another()
 
 
 def begun(deps: Deps, session: Session) -> int:

@@ -19,18 +19,12 @@ from tests.factories import make_report, make_ticket
 from tests.postbox import postbox
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.orm import Session
 
 WEEK = key_of(monday_before(clock.now(), ZoneInfo("UTC")))
 
 
-@pytest.fixture(autouse=True)
-def _service(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TICKETQC_DATABASE_URL", database_url)
-    monkeypatch.setenv("TICKETQC_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("command_line")
 
 
 def run(*arguments: str, code: int = 0) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from app.mail import IN_FLIGHT, MailFailed
 from app.model_watch import Models
 from app.periods import key_of, week
 from app.tables import AuditEvent, Mail, Report, Revision, Run
-from tests.double import Double, Fault, running
+from tests.double import Double, Fault
 from tests.factories import (
     finding,
     make_run,
@@ -34,8 +34,6 @@ from tests.factories import (
 from tests.postbox import postbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
@@ -74,12 +72,6 @@ def told(deps: Deps, *, strong: Double) -> Deps:
     models = Models(deps.engine, settings)
     models.refresh()
     return Deps(deps.engine, deps.vault, settings, models)
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
 
 
 def mailing(deps: Deps, settings: Settings) -> Deps:

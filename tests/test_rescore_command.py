@@ -18,17 +18,11 @@ from tests.factories import make_model_state, make_ticket, make_verdict
 from tests.rescored import version_with
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.orm import Session
     from typer.testing import Result
 
 
-@pytest.fixture(autouse=True)
-def _service(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TICKETQC_DATABASE_URL", database_url)
-    monkeypatch.setenv("TICKETQC_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("command_line")
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
 from agents.gateway import CallFailed
@@ -25,21 +23,18 @@ from app.queries.figures import money
 from app.queries.ticket import runs as shown_runs
 from app.tables import AuditEvent, Rescore, RescoreResult, Run, Spending, Ticket, Verdict
 from tests.double import Double, running
-from tests.proposing import EDIT, Script, make_label, open_pattern, started
+from tests.proposing import EDIT, Script, make_label, open_pattern
 from tests.rescored import begun, finished, reviewed, version_with, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from agents.judge import Judgement
     from app.asking import Asked
     from app.deps import Deps
-    from app.settings import Settings
     from app.tables import User
-    from app.vault import Vault
 
 HARM = "Nobody writes anything down that counts as evidence for any criterion of the rubric at all."
 LIVE = ("tickets", "revisions", "verdicts", "findings", "triages", "escalations", "observations", "labels", "patterns")
@@ -56,23 +51,6 @@ def double() -> Iterator[Double]:
     with running() as server:
         server.answer_with(Script(harm=HARM))
         yield server
-
-
-@pytest.fixture
-def keyed(settings: Settings, double: Double) -> Settings:
-    changes = {"anthropic_api_key": SecretStr(double.key), "anthropic_base_url": double.base_url}
-    return settings.model_copy(update=changes)
-
-
-@pytest.fixture
-def another(engine: Engine, keyed: Settings, vault: Vault) -> Callable[..., Deps]:
-    """Another worker process, with settings of its own where they are named."""
-    return partial(started, engine, keyed, vault)
-
-
-@pytest.fixture
-def deps(another: Callable[..., Deps]) -> Deps:
-    return another()
 
 
 def results(session: Session, rescore_id: int) -> Sequence[RescoreResult]:

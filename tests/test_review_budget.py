@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 from threading import Barrier
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,29 +13,11 @@ from agents import prices
 from agents.prices import worst
 from app.spending import NoRoom, RunBudget
 from tests.cast import reply
-from tests.desk import PRIMING, Desk, desk_at, ticket
-from tests.double import Double, Fault, running
+from tests.desk import PRIMING, Desk, ticket
+from tests.double import Double, Fault
 from tests.test_journal import question
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 TODAY = date(2026, 11, 26)
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def desk(
-    tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Desk]:
-    with desk_at(tmp_path, double, monkeypatch, capsys) as made:
-        yield made
 
 
 def test_it_stops_within_the_budget_and_other_runs_go_on_until_all_is_done(desk: Desk, double: Double) -> None:

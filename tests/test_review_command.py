@@ -17,7 +17,7 @@ import pytest
 from agents import prices
 from app.review_file import PATIENCE
 from tests.cast import REPOSITORY, shipped_context
-from tests.desk import PRIMING, Desk, Done, desk_at, ticket
+from tests.desk import PRIMING, Desk, Done, ticket
 from tests.double import Double, Fault, running
 
 if TYPE_CHECKING:
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SAMPLES = REPOSITORY / "app" / "samples" / "office_it.jsonl"
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def desk(
-    tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Desk]:
-    with desk_at(tmp_path, double, monkeypatch, capsys) as made:
-        yield made
 
 
 def test_json_has_the_promised_shape_alone_on_standard_output(desk: Desk, double: Double) -> None:

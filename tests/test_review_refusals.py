@@ -5,32 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from app.commands.reviewing import review
 from app.errors import TicketqcError
 from tests.cast import REPOSITORY
-from tests.desk import PRIMING, Desk, desk_at, ticket
-from tests.double import Double, Fault, running
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def double() -> Iterator[Double]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def desk(
-    tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Desk]:
-    with desk_at(tmp_path, double, monkeypatch, capsys) as made:
-        yield made
+from tests.desk import PRIMING, Desk, ticket
+from tests.double import Double, Fault
 
 
 def test_bad_rows_are_told_by_line_and_skipped(desk: Desk) -> None:
