@@ -1,6 +1,7 @@
 """Does structure make a small model a better judge? The thesis of the product, measured with the local model.
 
-    .venv/bin/python -m bench.structure --data-dir DIR [--model GGUF] [--show]     (goes on where it stopped)
+    .venv/bin/python -m bench.structure --show                  (what our own runs brought so far)
+    .venv/bin/python -m bench.structure --model GGUF            (goes on where they stopped; --data-dir DIR: afresh)
 
 60 real tickets: the first 30 that people closed as "Needs more info", and the first 30 closed as Fixed, Not Our Bug or
 Done. Two criteria, each with a label that the judge does not see:
@@ -9,7 +10,8 @@ Done. Two criteria, each with a label that the judge does not see:
 
 The same model is asked in three ways. Bare: one sentence with the criterion's name. Rubric: our question as it is, all
 criteria in one answer, with evidence. Single: our question with a rubric of that criterion alone. What has no usable
-answer, or a quote that is not in the ticket, is not scored and counted apart. The first run takes hours on two cores.
+answer, or a quote that is not in the ticket, is not scored and counted apart; what the model said with such a quote has
+a line of its own. The first run takes hours on two cores.
 """
 
 from __future__ import annotations
@@ -42,12 +44,14 @@ from bench.review import TICKETS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from agents.question import Reply
     from tests.double.models import Json
 
 EACH = 30
 BLOCK = 20  # tickets that are asked about in every way before the next ones: stopped early, it can still be read
 WORKABLE = {"Fixed", "Not Our Bug", "Done"}
 LONGEST_CALL = 3600.0  # seconds
+ANSWERS = REPOSITORY / "bench" / "answers"  # ours so far: a ticket's id, what was said, and how long it took
 
 Way = Literal["bare", "rubric", "single"]
 Criterion = Literal["clear_problem", "work_performed"]
@@ -58,13 +62,15 @@ BARE: dict[Criterion, str] = {
     "clear_problem": "Is the problem clear? Answer met or not_met.",
     "work_performed": "Is the work performed documented? Answer met or not_met.",
 }
+SCORED = frozenset({"met", "partly", "not_met"})
+SAID = SCORED | {"absent"}  # the model's word for not met where there is nothing to quote
 BARE_SYSTEM = "You check the quality of service desk tickets."
 BARE_FORM = closed_object(result={"type": "string", "enum": ["met", "not_met"]})
 
 
 @dataclass(frozen=True)
 class Said:
-    """One answer. `result` is the word for it, or `failed:` and why there is none."""
+    """One answer. `result`: the word for it, or `failed:` and why there is none; `word`: what the model itself said."""
 
     model: str
     context: str
@@ -73,11 +79,14 @@ class Said:
     ticket: str
     result: str
     seconds: float
+    word: str
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True, help="where the answers are kept")
+    parser.add_argument(
+        "--data-dir", type=Path, default=ANSWERS, help="where the answers are kept; default %(default)s"
+    )
     parser.add_argument("--model", type=Path, help="a GGUF file; default the one of the data directory")
     parser.add_argument("--show", action="store_true", help="only what is there so far")
     arguments = parser.parse_args()
@@ -157,15 +166,17 @@ class Judge(NamedTuple):
         began = time.monotonic()
         revision = seen(row, criterion)
         try:
-            result = self._bare(revision, criterion) if way == "bare" else self._judged(revision, criterion, way)
+            said = self._bare(revision, criterion) if way == "bare" else self._judged(revision, criterion, way)
         except CallFailed as failure:
             if failure.stops_all or not failure.permanent:
                 raise
-            result = f"failed:{failure.code}"
+            said = _Answer(f"failed:{failure.code}", "")
         seconds = time.monotonic() - began
-        return Said(self.model, self.context.version, way, criterion, row["external_id"], result, seconds)
+        return Said(
+            self.model, self.context.version, way, criterion, row["external_id"], said.result, seconds, said.word
+        )
 
-    def _bare(self, revision: Revision, criterion: Criterion) -> str:
+    def _bare(self, revision: Revision, criterion: Criterion) -> _Answer:
         ticket = fenced(revision, nonce=_nonce(revision.hash), lines=revision.lines)
         question = Question(
             agent="qc",
@@ -180,17 +191,39 @@ class Judge(NamedTuple):
             max_tokens=200,
         )
         reply = self.ask(question)
-        try:
-            return str(json.loads(reply.text)["result"])
-        except (ValueError, KeyError, TypeError):
-            return f"failed:{reply.outcome}"
+        word = _word(reply.text, "result")
+        return _Answer(word or f"failed:{reply.outcome}", word)
 
-    def _judged(self, revision: Revision, criterion: Criterion, way: Way) -> str:
+    def _judged(self, revision: Revision, criterion: Criterion, way: Way) -> _Answer:
+        replies: list[str] = []
+
+        def ask(question: Question) -> Reply:
+            reply = self.ask(question)
+            replies.append(reply.text)
+            return reply
+
         texts = self.context if way == "rubric" else only(self.context, criterion)
-        answer, _ = qc.qc(revision, texts, ask=self.ask, model=self.model, nonce_for=_nonce, triage=None)
+        answer, _ = qc.qc(revision, texts, ask=ask, model=self.model, nonce_for=_nonce, triage=None)
         if isinstance(answer, Failed):
-            return f"failed:{answer.code}"
-        return next(finding.result for finding in answer.findings if finding.criterion == criterion)
+            return _Answer(f"failed:{answer.code}", "")
+        result = next(finding.result for finding in answer.findings if finding.criterion == criterion)
+        return _Answer(result, _word(replies[-1], "findings", criterion, "result"))
+
+
+class _Answer(NamedTuple):
+    result: str
+    word: str
+
+
+def _word(text: str, *path: str) -> str:
+    """What stands at a place of a JSON answer; empty where nothing does."""
+    try:
+        found = json.loads(text)
+        for name in path:
+            found = found[name]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return str(found)
 
 
 def only(context: Context, criterion: str) -> Context:
@@ -226,24 +259,28 @@ def _print(rows: Sequence[Json], answers: Sequence[Said]) -> None:
 
 def _print_way(way: Way, answers: Sequence[Said], truth: dict[str, bool]) -> dict[str, bool]:
     """Whether each scored answer is right, by ticket."""
-    counts: Counter[tuple[bool, bool]] = Counter()
-    right: dict[str, bool] = {}
-    for said in answers:
-        if said.result in {"met", "partly", "not_met"}:
-            pair = truth[said.ticket], said.result != "met"
-            counts[pair] += 1
-            right[said.ticket] = pair[0] == pair[1]
-    table = Table(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
-    found = measures(table)
+    scored = {said.ticket: said.result for said in answers if said.result in SCORED}
     seconds = sum(said.seconds for said in answers) / max(1, len(answers))
-    words = Counter(said.result for said in answers)
-    print(f"  {way:7} {table.n} of {len(answers)} scored; {dict(words)}; {seconds:.0f} s a call, two at a time")
-    if found:
+    counts = dict(Counter(said.result for said in answers))
+    print(f"  {way:7} {len(scored)} of {len(answers)} scored; {counts}; {seconds:.0f} s a call, two at a time")
+    agreed = _print_table(scored, truth)
+    print(f"          right on {agreed} of all {len(answers)}, what is not scored counted as wrong")
+    if way != "bare":
+        words = {said.ticket: said.word for said in answers if said.word in SAID}
+        print(f"          by its word alone, whatever it quotes: {dict(Counter(words.values()))}")
+        _print_table(words, truth)
+    return {ticket: truth[ticket] == (result != "met") for ticket, result in scored.items()}
+
+
+def _print_table(said: dict[str, str], truth: dict[str, bool]) -> int:
+    """How far these words agree with the labels; on how many they do."""
+    counts = Counter((truth[ticket], word != "met") for ticket, word in said.items())
+    table = Table(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
+    if found := measures(table):
         named = {"right": found.raw, "fails found": found.sensitivity, "passes found": found.specificity}
         named |= {"kappa": found.kappa, "AC1": found.ac1}
         print(f"          {'; '.join(f'{name} {_figure(one)}' for name, one in named.items())}")
-        print(f"          right on {table.agreed} of all {len(answers)}, what is not scored counted as wrong")
-    return right
+    return table.agreed
 
 
 def _figure(one: Measure) -> str:
