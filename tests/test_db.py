@@ -93,6 +93,21 @@ def test_a_connection_lost_half_way_is_unavailable_and_the_next_one_works(engine
         assert session.scalar(TICKS) == 0
 
 
+@pytest.mark.parametrize("rested", [3600.0, 0.0], ids=["it was just used", "it has rested"])
+def test_a_connection_that_was_cut_in_the_pool_is_replaced(
+    database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch, rested: float
+) -> None:
+    monkeypatch.setattr(db, "RESTED", rested)
+    cut = db.make_engine(database_url)
+    with db.transaction(cut) as session:
+        pid = session.scalar(text("select pg_backend_pid()"))
+    with db.transaction(engine) as session:
+        session.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    with db.transaction(cut) as session:
+        assert session.scalar(text("select pg_backend_pid()")) != pid
+    cut.dispose()
+
+
 @pytest.mark.parametrize(("state", "words"), [("53100", "disk is full"), ("25006", "read-only")])
 def test_a_database_that_takes_no_writes_says_so(engine: Engine, state: str, words: str) -> None:
     raising = text(f"do $$ begin raise exception using errcode = '{state}'; end $$")
