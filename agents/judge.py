@@ -3,6 +3,7 @@
 1. Deterministic checks.
 2. Too long for the model, or no model: judged criteria stay unscored.
 3. Escalation rules: those that code finds by its lists apply, and those that triage finds, where it has not looked yet.
+   Where it gives no usable answer, a person decides.
 4. QC; every quote verified. Checks settle the criteria that name them.
 5. Where text in the ticket reads like instructions: QC without that text; another verdict means a person decides.
 6. Else a second QC run with the criteria in another order, where the first alone should not decide; disagreement
@@ -237,7 +238,7 @@ class _Judging:
         of_triage = self.triage.rules if self.triage else ()
         missed = (RuleHit(rule, evidence) for rule, evidence in said.missed_rules.items())
         rules = (*self.by_code, *of_triage, *missed)
-        silent = [f"triage gave no answer: {self.triaged.detail}"] if isinstance(self.triaged, Failed) else []
+        silent = [f"triage gave no usable answer: {self.triaged.detail}"] if isinstance(self.triaged, Failed) else []
         reasons = [*(leaked[:1] or silent), *_escalations(rules, self.context)]
         return Judgement(
             verdict=decide(findings, self.context.rubric, escalations=reasons),

@@ -70,7 +70,8 @@ def score(findings: Sequence[Finding], rubric: Rubric) -> float | None:
 def decide(findings: Sequence[Finding], rubric: Rubric, *, escalations: Sequence[str] = ()) -> Verdict:
     """The verdict, in this order: escalation, critical not met, critical or decisive weight unscored, the pass mark.
 
-    `escalations` are reasons already in words: rules that apply, a hostile-text flip, a ticket too long to judge.
+    `escalations` are reasons already in words: rules that apply, a hostile-text flip, a ticket too long to judge, a
+    triage without a usable answer.
     """
     value = score(findings, rubric)
     if escalations:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import time
 from contextlib import contextmanager
@@ -54,19 +53,22 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
 def _ping_rested(engine: Engine) -> None:
     """A connection that has rested, or on which the server has said something, is tried before it is used.
 
-    `pool_pre_ping` tries each one every time: a round trip for each of a ticket's seven transactions.
+    `pool_pre_ping` tries each one every time: a round trip for each transaction.
     """
 
-    def returned(_: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    def returned(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
         record.info[_RETURNED] = time.monotonic()
 
     def taken(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-        rested = time.monotonic() - record.info.get(_RETURNED, math.inf) >= RESTED
-        if not rested and not _spoken_to(connection):
+        since = record.info.get(_RETURNED)
+        if since is None:  # it was made just now
             return
         try:
-            engine.dialect.do_ping(connection)
+            if time.monotonic() - since >= RESTED or _spoken_to(connection):
+                engine.dialect.do_ping(connection)
         except psycopg.Error as error:
+            if not engine.dialect.is_disconnect(error, connection, None):  # type: ignore[arg-type]  # it is the DB API's
+                raise
             raise InvalidatePoolError("the database has closed this connection") from error
 
     event.listen(engine, "checkin", returned)

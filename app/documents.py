@@ -84,7 +84,7 @@ def triage(document: Mapping[str, Any]) -> Triage:
 
 
 def finding_rows(verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> list[dict[str, Any]]:
-    """The columns of `findings`."""
+    """Rows for `findings`, one for each finding."""
     return [
         {
             "verdict_id": verdict_id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, and_, bindparam, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy import case as case_when
 from sqlalchemy.dialects.postgresql import insert
 
@@ -19,7 +19,7 @@ from app import documents, tables
 from app.clock import now
 from app.patterns import notice
 from app.runs import for_its_own_sake
-from app.tables import rows_of
+from app.tables import table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 NO_MODEL = "none"  # panel of a verdict that no model had a part in
 AND = " + "  # between the models of a panel, the worker first
 NO_TRIAGE = "triage."  # before the failure code, where it stands in the place of an escalation rule
+
+_VERDICTS, _OBSERVATIONS = table_of(tables.Verdict), table_of(tables.Observation)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
     """The judgement's rows; a second worker's verdict for the same key is a no-op."""
     verdict = judgement.verdict
     verdict_id = session.scalar(
-        insert(rows_of(tables.Verdict))
+        insert(_VERDICTS)
         .values(
             revision_id=case.revision_id,
             context_version=case.context.version,
@@ -97,7 +99,7 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
             cost_usd=_spent(case, panel=panel),
         )
         .on_conflict_do_nothing()
-        .returning(tables.Verdict.id)
+        .returning(_VERDICTS.c.id)
     )
     if verdict_id is not None:
         record_findings(session, verdict_id, judgement.findings, case.context.rubric)
@@ -111,7 +113,7 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
 def record_findings(session: Session, verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> None:
     """The findings of a new verdict."""
     if rows := documents.finding_rows(verdict_id, findings, rubric):
-        session.execute(insert(rows_of(tables.Finding)), rows)
+        session.execute(insert(table_of(tables.Finding)), rows)
 
 
 def _spent(case: Case, *, panel: str) -> ScalarSelect[Decimal | None]:
@@ -143,13 +145,13 @@ def standing_label(revision_id: int) -> Select[tables.Label]:
 
 
 def show(session: Session, ticket_id: int, revision_id: int) -> None:
-    """The ticket's row shows the current verdict of this revision, if it is still the newest revision."""
+    """The ticket's row shows the current verdict of this revision, if it has one and is still the newest revision."""
     session.execute(_SHOW, {"of_ticket": ticket_id, "of_revision": revision_id})
 
 
 def _showing() -> Update:
-    current = current_verdict(bindparam("of_revision", type_=BigInteger)).subquery()
-    row = rows_of(tables.Ticket)
+    current = current_verdict(bindparam("of_revision")).subquery()
+    row = table_of(tables.Ticket)
     return (
         update(row)
         .where(row.c.id == bindparam("of_ticket"), row.c.revision_id == bindparam("of_revision"))
@@ -171,7 +173,7 @@ _SHOW = _showing()
 
 def _record_triage(session: Session, case: Case, triage: Triage, *, model: str) -> None:
     session.execute(
-        insert(rows_of(tables.Triage))
+        insert(table_of(tables.Triage))
         .values(
             ticket_id=case.ticket_id,
             revision_id=case.revision_id,
@@ -200,7 +202,7 @@ def _record_escalation(session: Session, case: Case, *shown: Evidence, rule: str
         "agent": agent,
         "evidence": [documents.evidence_document(evidence) for evidence in shown],
     }
-    session.execute(insert(rows_of(tables.Escalation)).values(**row).on_conflict_do_nothing())
+    session.execute(insert(table_of(tables.Escalation)).values(**row).on_conflict_do_nothing())
 
 
 def observe(
@@ -231,7 +233,7 @@ def _inserted(session: Session, seen: Observation, **pinned: Any) -> bool:  # no
         "evidence": [documents.evidence_document(evidence) for evidence in seen.evidence],
         **pinned,
     }
-    added = insert(rows_of(tables.Observation)).values(**row).on_conflict_do_nothing().returning(tables.Observation.id)
+    added = insert(_OBSERVATIONS).values(**row).on_conflict_do_nothing().returning(_OBSERVATIONS.c.id)
     return session.scalar(added) is not None
 
 

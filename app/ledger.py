@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from app.tables import Spending, rows_of
+from app.tables import Spending, table_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,6 +26,9 @@ QUARTER = timedelta(minutes=15)  # every time zone's day begins with one
 _NOW = func.date_bin(QUARTER, func.clock_timestamp(), text("timestamptz 'epoch'"))
 
 
+_SPENDING = table_of(Spending)
+
+
 def _addition(*amounts: str) -> Insert:
     """Adds to an agent's row of this quarter of an hour. Built once: it is a part of every call."""
     statement = insert(_SPENDING).values(quarter=_NOW)
@@ -33,7 +36,6 @@ def _addition(*amounts: str) -> Insert:
     return statement.on_conflict_do_update(index_elements=["quarter", "agent"], set_=sums)
 
 
-_SPENDING = rows_of(Spending)
 _BOOK = _addition("calls", "cost_usd")
 _BOOK_REUSE = _addition("reused", "saved_usd")
 

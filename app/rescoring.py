@@ -23,7 +23,7 @@ from sqlalchemy import and_, func, select, update
 
 from agents.gateway import CallFailed
 from agents.judge import SECOND_SHARE, Panel, Strong
-from app import comparing, documents, releases, reviewing
+from app import comparing, releases, reviewing
 from app.budget import OverBudget
 from app.clock import now
 from app.comparing import Before
@@ -34,7 +34,7 @@ from app.limiter import NotSent
 from app.queue import has_job
 from app.rescores import OVER, ask_for
 from app.runs import DUPLICATE, RunStore
-from app.tables import Finding, Rescore, RescoreResult, Revision, Run
+from app.tables import Finding, Rescore, RescoreResult, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,11 +180,10 @@ def _open_case(deps: Deps, part: Part, ready: Ready | None, revision_id: int) ->
     with transaction(deps.engine) as session:
         if session.scalar(select(Rescore.state).where(Rescore.id == part.rescore_id)) != "running":
             return None
-        row = session.get_one(Revision, revision_id)
-        if not documents.removed(row.document):
-            return reviewing.case_of(session, revision_id, part.context, ready)
-    _note(deps, part, revision_id, REMOVED)
-    return None
+        case = reviewing.case_of(session, revision_id, part.context, ready)
+    if case is None:
+        _note(deps, part, revision_id, REMOVED)
+    return case
 
 
 def _hopeless(deps: Deps, part: Part, revision_id: int, failure: CallFailed, ready: Ready | None) -> str:

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from sqlalchemy import bindparam, func, literal, or_, select, update
+from sqlalchemy import bindparam, exists, func, literal, or_, select, update
 from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
@@ -31,7 +31,7 @@ from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
 from app.releases import in_force
 from app.runs import DUPLICATE, RunStore, for_its_own_sake
-from app.tables import rows_of
+from app.tables import table_of
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -141,18 +141,17 @@ def resume(deps: Deps) -> None:
     ticket = tables.Ticket
     due = [ticket.review_state.in_(_UNFINISHED), *([ticket.id.in_(_JUDGED_WITHOUT_MODEL)] if ready else [])]
     idle = ~has_job(func.concat("ticket:", ticket.id))
-    batched = (
-        select(tables.BatchTicket.revision_id).where(tables.BatchTicket.revision_id == ticket.revision_id).exists()
-    )
     with transaction(deps.engine) as session:
         if ready and deps.models.budget.stopped(session):
             return
-        found = select(ticket).where(or_(*due), ticket.revision_id.is_not(None), idle, ~batched)
+        found = select(ticket).where(or_(*due), ticket.revision_id.is_not(None), idle, ~_BATCHED)
         for waiting in session.scalars(found.order_by(ticket.id).limit(MOST_RESUMED)):
             enqueue_for(session, waiting)
 
 
 _UNFINISHED = ("waiting_model", "running")
+_TICKETS, _BATCH_TICKETS = table_of(tables.Ticket), table_of(tables.BatchTicket)
+_BATCHED = exists().where(_BATCH_TICKETS.c.revision_id == _TICKETS.c.revision_id)
 _JUDGED_WITHOUT_MODEL = (
     select(tables.Ticket.id)
     .join(tables.Revision, tables.Revision.ticket_id == tables.Ticket.id)
@@ -180,10 +179,9 @@ def give_up(deps: Deps, reason: str, *, revision_id: int) -> None:
 
 def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None:
     """The case, and the ticket marked as running; None where there is nothing to do any more, or a batch does it."""
-    batched = select(tables.BatchTicket).where(tables.BatchTicket.revision_id == revision_id).exists()
     with transaction(deps.engine) as session:
         case = read_case(session, revision_id, ready)
-        if case is None or not _state(session, revision_id, "running", "", ~batched):
+        if case is None or not _state(session, revision_id, "running", "", ~_BATCHED):
             return None
         return case
 
@@ -201,9 +199,13 @@ def read_case(session: Session, revision_id: int, ready: Ready | None) -> Case |
     return _case(session, placed, context, ready)
 
 
-def case_of(session: Session, revision_id: int, context: Context, ready: Ready | None) -> Case:
-    """A state of a ticket under a context, with what triage has said of its intake under the same. Raises NotFound."""
-    return _case(session, _placed(session, revision_id), context, ready)
+def case_of(session: Session, revision_id: int, context: Context, ready: Ready | None) -> Case | None:
+    """A state of a ticket under a context, with what triage has said of its intake under the same.
+
+    None where its texts were removed. Raises NotFound.
+    """
+    placed = _placed(session, revision_id)
+    return None if documents.removed(placed.row.document) else _case(session, placed, context, ready)
 
 
 class _Placed(NamedTuple):
@@ -406,16 +408,15 @@ def _wait(deps: Deps, revision_id: int, note: str) -> None:
 def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
     """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one."""
     with transaction(deps.engine) as session:
-        _state(session, revision_id, state, note, tables.Ticket.review_state != "done")
+        _state(session, revision_id, state, note, _TICKETS.c.review_state != "done")
 
 
 def _state(session: Session, revision_id: int, state: str, note: str, *only: ColumnElement[bool]) -> bool:
     """Only the newest revision speaks for its ticket; False where this is not it."""
-    ticket = rows_of(tables.Ticket)
     changed = (
-        update(ticket)
-        .where(ticket.c.revision_id == revision_id, *only)
+        update(_TICKETS)
+        .where(_TICKETS.c.revision_id == revision_id, *only)
         .values(review_state=state, review_note=note)
-        .returning(ticket.c.id)
+        .returning(_TICKETS.c.id)
     )
     return session.scalar(changed) is not None

@@ -17,7 +17,7 @@ from app import ledger
 from app.clock import now
 from app.db import transaction
 from app.errors import DatabaseUnavailable
-from app.tables import Release, Run, rows_of
+from app.tables import Release, Run, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,7 +147,8 @@ class Kept(NamedTuple):
 def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost_usd: Decimal | None) -> Kept:
     """A paid reply's row. `asked` are the columns that say what was asked; the caller books what it cost."""
     row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost_usd}
-    if session.scalar(_KEEP, row) is not None:
+    kept = insert(_RUNS).values(**row).on_conflict_do_nothing().returning(_RUNS.c.id)
+    if session.scalar(kept) is not None:
         return Kept(reply, paid=True)
     # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
     # our own, and only the word that it had been recorded was lost.
@@ -171,9 +172,7 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
     session.execute(insert(Run).values(context_version=in_force, **row, **kept))
 
 
-_RUNS = rows_of(Run)
-# Built once: they are a part of every call.
-_KEEP = insert(_RUNS).on_conflict_do_nothing().returning(_RUNS.c.id)
+_RUNS = table_of(Run)
 _FIND = select(Run).where(Run.reply_key == bindparam("key"), Run.reply.is_not(None))
 
 

@@ -58,14 +58,19 @@ def main() -> None:
     arguments = parser.parse_args()
     if not DATA.exists():
         sys.exit(f"skipped: the shared tickets are not at {DATA}")
+    quiet()
     with double(latency=0.0) as server:
         for hits in arguments.hits:
             measure(server, tickets=arguments.tickets or None, hits=hits)
 
 
+def quiet() -> None:
+    """A line for each verdict would drown the figures."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
 def measure(server: DoubleProcess, *, tickets: int | None, hits: float) -> None:
     """Prints what the first so many tickets cost, or all, in a database of their own."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     server.reset()
     server.batching(hits=hits)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.batch import measure
+from bench.batch import measure, quiet
 from bench.double import double
 from bench.review import COUNT, MODEL, TICKETS, review
 
@@ -65,6 +65,7 @@ def main() -> None:
         spent = [_spent(file, server, Path(place) / file.stem, arguments.concurrency) for file in files]
         _print("all four files", spent)
         server.latency(0.0)
+        quiet()
         for hits in arguments.hits:
             for tickets in (COUNT, None):
                 measure(server, tickets=tickets, hits=hits)

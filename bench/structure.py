@@ -1,7 +1,8 @@
 """Does structure make a small model a better judge? The thesis of the product, measured with the local model.
 
     .venv/bin/python -m bench.structure --show                  (what our own runs brought so far)
-    .venv/bin/python -m bench.structure --model GGUF            (goes on where they stopped; --data-dir DIR: afresh)
+    .venv/bin/python -m bench.structure --model GGUF            (goes on where they stopped, in this repository's
+                                                                bench/answers; --data-dir DIR: in a folder of yours)
 
 60 real tickets: the first 30 that people closed as "Needs more info", and the first 30 closed as Fixed, Not Our Bug or
 Done. Two criteria, each with a label that the judge does not see:
@@ -63,7 +64,7 @@ BARE: dict[Criterion, str] = {
     "work_performed": "Is the work performed documented? Answer met or not_met.",
 }
 SCORED = frozenset({"met", "partly", "not_met"})
-SAID = SCORED | {"absent"}  # the model's word for not met where there is nothing to quote
+WORDS = SCORED | {"absent"}  # the model's word for not met where there is nothing to quote
 BARE_SYSTEM = "You check the quality of service desk tickets."
 BARE_FORM = closed_object(result={"type": "string", "enum": ["met", "not_met"]})
 
@@ -79,7 +80,7 @@ class Said:
     ticket: str
     result: str
     seconds: float
-    word: str
+    word: str = ""
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument(
         "--data-dir", type=Path, default=ANSWERS, help="where the answers are kept; default %(default)s"
     )
-    parser.add_argument("--model", type=Path, help="a GGUF file; default the one of the data directory")
+    parser.add_argument("--model", type=Path, help="a GGUF file; default the one in DIR/local-model")
     parser.add_argument("--show", action="store_true", help="only what is there so far")
     arguments = parser.parse_args()
     if not TICKETS.exists():
@@ -266,7 +267,7 @@ def _print_way(way: Way, answers: Sequence[Said], truth: dict[str, bool]) -> dic
     agreed = _print_table(scored, truth)
     print(f"          right on {agreed} of all {len(answers)}, what is not scored counted as wrong")
     if way != "bare":
-        words = {said.ticket: said.word for said in answers if said.word in SAID}
+        words = {said.ticket: said.word for said in answers if said.word in WORDS}
         print(f"          by its word alone, whatever it quotes: {dict(Counter(words.values()))}")
         _print_table(words, truth)
     return {ticket: truth[ticket] == (result != "met") for ticket, result in scored.items()}

@@ -209,7 +209,6 @@ def make_verdict(
     exact = None if score is None else Decimal(str(score))
     verdict = _added(session, Verdict(revision_id=revision.id, outcome=outcome, score=exact, **values))
     record_findings(session, verdict.id, findings, context.rubric)
-    session.flush()
     ticket = session.get_one(Ticket, revision.ticket_id)
     if ticket.revision_id == revision.id:
         ticket.verdict_id, ticket.outcome, ticket.score = verdict.id, outcome, exact

@@ -12,8 +12,10 @@ from app.errors import DatabaseNewer, DatabaseNotMigrated, DatabaseUnavailable
 from app.tables import Tick
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.orm import Session
 
 TICKS = text("select count(*) from ticks")
@@ -93,19 +95,49 @@ def test_a_connection_lost_half_way_is_unavailable_and_the_next_one_works(engine
         assert session.scalar(TICKS) == 0
 
 
-@pytest.mark.parametrize("rested", [3600.0, 0.0], ids=["it was just used", "it has rested"])
-def test_a_connection_that_was_cut_in_the_pool_is_replaced(
-    database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch, rested: float
-) -> None:
-    monkeypatch.setattr(db, "RESTED", rested)
-    cut = db.make_engine(database_url)
-    with db.transaction(cut) as session:
-        pid = session.scalar(text("select pg_backend_pid()"))
+@pytest.fixture
+def pooled(database_url: str) -> Iterator[Engine]:
+    """Another program's connections."""
+    engine = db.make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+def backend(engine: Engine) -> int:
     with db.transaction(engine) as session:
-        session.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-    with db.transaction(cut) as session:
-        assert session.scalar(text("select pg_backend_pid()")) != pid
-    cut.dispose()
+        return int(session.scalars(text("select pg_backend_pid()")).one())
+
+
+@pytest.mark.parametrize("said_so", [True, False], ids=["and the server said so", "unseen, but it has rested"])
+def test_a_connection_that_was_cut_in_the_pool_is_replaced(
+    engine: Engine, pooled: Engine, monkeypatch: pytest.MonkeyPatch, *, said_so: bool
+) -> None:
+    if said_so:
+        monkeypatch.setattr(db, "RESTED", 3600.0)
+    else:
+        monkeypatch.setattr(db, "RESTED", 0.0)
+        monkeypatch.setattr(db, "_spoken_to", lambda _: False)
+    before = backend(pooled)
+    with db.transaction(engine) as session:
+        session.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": before})
+    assert backend(pooled) != before
+
+
+@pytest.mark.parametrize(("rested", "pings"), [(3600.0, 0), (0.0, 2)])
+def test_a_healthy_connection_is_kept_and_tried_only_where_it_has_rested(
+    pooled: Engine, monkeypatch: pytest.MonkeyPatch, rested: float, pings: int
+) -> None:
+    tried: list[object] = []
+    ping = pooled.dialect.do_ping
+
+    def counted(connection: DBAPIConnection) -> bool:
+        tried.append(connection)
+        return ping(connection)
+
+    monkeypatch.setattr(pooled.dialect, "do_ping", counted)
+    monkeypatch.setattr(db, "RESTED", rested)
+    assert len({backend(pooled) for _ in range(3)}) == 1
+    assert len(tried) == pings
 
 
 @pytest.mark.parametrize(("state", "words"), [("53100", "disk is full"), ("25006", "read-only")])

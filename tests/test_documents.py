@@ -99,7 +99,6 @@ def test_findings_become_rows_that_pin_the_words_of_their_criterion(session: Ses
     )
     verdict = make_verdict(session, first_revision(session))
     record_findings(session, verdict.id, findings, rubric)
-    session.flush()
     session.expire_all()
     rows = {row.criterion: row for row in session.scalars(select(tables.Finding))}
     assert {row.text_hash for row in rows.values()} == {first.text_hash, second.text_hash}

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from app.vault import Vault
     from tests.double.models import Json
 
+pytestmark = pytest.mark.usefixtures("command_line")
+
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
 BOTH = f"{HAIKU},{SONNET}"
 POOR = "Somebody looked at it."  # the whole record of a ticket that a person fails
@@ -58,9 +60,6 @@ def _said(body: Json) -> str:
         nothing = {"result": "absent", "quote": "", "lines": [], "reason": "It does not say what was done."}
         said["findings"]["work_performed"] = nothing
     return json.dumps(said)
-
-
-pytestmark = pytest.mark.usefixtures("command_line")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from agents import qc
+from agents.answer import FAILURES
 from agents.context import parse
 from agents.gateway import CallFailed
 from agents.judge import Judgement, Panel, judge
@@ -180,14 +181,24 @@ def test_qc_can_name_an_escalation_that_triage_missed(
     assert [(o.observer, o.agent, o.code) for o in judgement.observations] == observed
 
 
-@pytest.mark.parametrize("outcome", ["refused", "truncated", "context_exceeded"])
-def test_where_triage_gives_no_answer_qc_still_judges_and_a_person_decides(outcome: Outcome) -> None:
+@pytest.mark.parametrize(("outcome", "code"), FAILURES.items())
+def test_where_triage_gives_no_answer_qc_still_judges_and_a_person_decides(outcome: Outcome, code: str) -> None:
     judgement = run(Model(triage=reply("", outcome=outcome)))
     assert judgement.triage is None
     assert {found.result for found in judgement.findings if found.kind == "judged"} == {"met"}
     assert judgement.verdict.outcome == "escalate"
-    assert judgement.verdict.reasons[0].startswith("triage gave no answer: ")
-    assert {o.agent for o in judgement.observations} == {"triage"}
+    (reason,) = judgement.verdict.reasons
+    assert reason.startswith("triage gave no usable answer: ")
+    assert [(o.observer, o.agent, o.code) for o in judgement.observations] == [("validator", "triage", code)]
+    assert not judgement.hostile
+
+
+def test_where_triage_gives_no_answer_and_qc_repeats_private_words_the_worse_is_told() -> None:
+    leaking = Model(triage=reply("", outcome="refused"), qc=json.dumps({"leak": nonce_for("")}))
+    judgement = run(leaking)
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.verdict.reasons[0].startswith("hostile text: ")
+    assert judgement.hostile
 
 
 def test_intake_fields_are_present_missing_or_unscored() -> None:

@@ -370,6 +370,9 @@ def test_triage_of_an_older_revision_holds_while_the_intake_is_the_same(session:
     assert found is not None
     assert found.revision_id == opened.id
     assert [row.rule for row in one.escalations(session, closed.id)] == ["legal_threat"]
+    make_escalation(session, closed, rule="legal_threat", evidence=[{"line": 9, "quote": "", "spans": []}])
+    (shown,) = one.escalations(session, closed.id)
+    assert [evidence.line for evidence in shown.evidence] == [9]
     changed = make_revision(session, ticket, text=office_ticket(external_id="X", description="Something else."))
     assert one.triage(session, changed.id) is None
     assert one.escalations(session, changed.id) == ()

@@ -22,6 +22,7 @@ from app.asking import TRIES
 from app.clock import now
 from app.deps import Deps
 from app.intake.recording import record
+from app.judgements import record as record_judgement
 from app.model_watch import Models
 from app.models import TICKETS_AT_ONCE
 from app.releases import release
@@ -400,6 +401,28 @@ def test_a_verdict_costs_what_its_own_panel_was_paid(deps: Deps, session: Sessio
         mine = [run.cost_usd or Decimal(0) for run in runs(session) if run.model == verdict.panel]
         assert verdict.cost_usd == sum(mine, Decimal(0)) > 0
     assert len(verdicts(session)) == 2
+
+
+@pytest.mark.parametrize(("left", "cost"), [("unpriced", None), ("unanswered", "0"), ("nothing", "0")])
+def test_a_verdict_whose_runs_have_no_price_costs_an_unknown_sum(
+    deps: Deps, session: Session, left: str, cost: str | None
+) -> None:
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    session.execute(text("delete from findings"))
+    session.execute(text("update tickets set verdict_id = null, review_state = 'running'"))
+    session.execute(text("delete from verdicts"))
+    if left == "nothing":
+        session.execute(text("update runs set purpose = 'replay'"))
+    else:
+        session.execute(text("update runs set cost_usd = null, replied = :replied"), {"replied": left == "unpriced"})
+    session.commit()
+    case = reviewing.read_case(session, revision_id, deps.models.ready())
+    assert case is not None
+    judgement = judge(case.revision, case.context, supplied=case.supplied, panel=None)
+    record_judgement(session, case, judgement, panel=MODEL, demonstration=False)
+    (verdict,) = verdicts(session)
+    assert verdict.cost_usd == (None if cost is None else Decimal(cost))
 
 
 def deserve_a_second(double: Double) -> None:

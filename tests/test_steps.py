@@ -14,7 +14,7 @@ from agents.gateway import CallFailed
 from app import reviewing, tables
 from tests.cast import MODEL
 from tests.double import Double, Fault
-from tests.double.answers import answer
+from tests.double.answers import answer, recognise
 from tests.double.prompt import output_schema
 from tests.test_reviewing import arrive, runs, started, ticket_of, verdicts
 
@@ -176,6 +176,22 @@ def test_where_triage_gives_no_answer_about_an_open_ticket_a_person_looks(
     assert ticket_of(session, revision_id).escalated
     (escalation,) = session.scalars(select(tables.Escalation))
     assert (escalation.agent, escalation.rule, escalation.evidence) == ("validator", f"triage.{code}", [])
+
+
+def test_where_triage_gives_no_answer_about_a_closed_ticket_a_person_decides(
+    deps: Deps, double: Double, session: Session, viewer_pages: TestClient
+) -> None:
+    def silent(body: Json) -> str:
+        schema = output_schema(body) or {}
+        return "no json" if recognise(schema) == "triage" else answer(body, schema, kind="all_met")
+
+    double.answer_with(silent)
+    revision_id = arrive(session)
+    reviewing.review(deps, revision_id=revision_id)
+    ticket = ticket_of(session, revision_id)
+    assert (ticket.review_state, ticket.outcome, ticket.escalated) == ("done", "escalate", True)
+    assert "triage gave no usable answer" in viewer_pages.get(f"/tickets/{ticket.id}").text
+    assert session.scalars(select(tables.Observation.agent)).all() == ["triage"]
 
 
 def test_an_open_ticket_that_is_too_long_is_not_sent_to_a_model_but_to_a_person(

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, exists, false, func, or_, select, true
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from app import documents
 from app.errors import NotFound
@@ -339,17 +340,23 @@ def triage(session: Session, revision_id: int) -> TriageRow | None:
 
 
 def escalations(session: Session, revision_id: int) -> tuple[EscalationRow, ...]:
-    """The escalation rules that apply to a revision; what triage found holds while the intake stays the same."""
+    """The escalation rules that apply to a revision, each once for whoever found it.
+
+    What triage found holds while the intake stays the same: where an earlier revision has the same, this one's shows.
+    """
     shown = select(RevisionTable.ticket_id, RevisionTable.intake_hash).where(RevisionTable.id == revision_id).subquery()
+    own = Escalation.revision_id == revision_id
     of_intake = and_(Escalation.agent == "triage", RevisionTable.intake_hash == shown.c.intake_hash)
     rows = session.execute(
         select(Escalation.rule, Escalation.agent, Escalation.evidence, Escalation.recorded_at)
         .join(shown, shown.c.ticket_id == Escalation.ticket_id)
         .join(RevisionTable, RevisionTable.id == Escalation.revision_id)
-        .where(or_(Escalation.revision_id == revision_id, of_intake))
-        .order_by(Escalation.id)
+        .where(or_(own, of_intake))
+        .ext(distinct_on(Escalation.rule, Escalation.agent))
+        .order_by(Escalation.rule, Escalation.agent, own.desc(), Escalation.id.desc())
     )
-    return tuple(EscalationRow(row.rule, row.agent, documents.evidence(row.evidence), row.recorded_at) for row in rows)
+    found = (EscalationRow(row.rule, row.agent, documents.evidence(row.evidence), row.recorded_at) for row in rows)
+    return tuple(sorted(found, key=lambda row: row.recorded_at))
 
 
 def observations(session: Session, revision_id: int) -> tuple[ObservationRow, ...]:

@@ -47,8 +47,8 @@ class Base(DeclarativeBase):
     }
 
 
-def rows_of(entity: type[Base]) -> Table:
-    """The table itself, for statements of every ticket: the mapper then need not look at each of their values."""
+def table_of(entity: type[Base]) -> Table:
+    """The Core table: statements on it leave out the ORM's work, which every ticket would pay for."""
     return cast("Table", entity.__table__)
 
 
