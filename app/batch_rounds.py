@@ -24,7 +24,7 @@ from sqlalchemy import delete, select, update
 from agents.gateway import CallFailed
 from agents.judge import Panel
 from agents.prices import worst
-from app import reviewing
+from app import cases, reviewing
 from app.batches import FREE, LIFETIME, MOST_TRIES, hand_over, keep_aside, live_instead, lose, sent
 from app.budget import OverBudget
 from app.clock import now
@@ -166,7 +166,7 @@ def _next(deps: Deps, ready: Ready, revision_id: int) -> _Asked | None:
     """The first question that this revision still needs; None where it is not for a batch to go on with it."""
     try:
         with transaction(deps.engine) as session:
-            case = reviewing.read_case(session, revision_id, ready)
+            case = cases.read_case(session, revision_id, ready)
         question = None if case is None else _question(deps, ready, case)
     except Exception as error:
         if transient(error):

@@ -12,6 +12,7 @@ from sqlalchemy import and_, func, literal, or_, select
 
 from agents.ticket import FINISHED
 from app import documents, patterns, tables
+from app.cases import placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,16 +116,14 @@ def standing_labels(as_of: datetime) -> Select[tables.Label, int]:
 
 
 def _case(session: Session, picked: _Picked, *, base: Context) -> ReplayCase:
-    row = session.get_one(tables.Revision, picked.revision_id)
-    ticket = session.get_one(tables.Ticket, picked.ticket_id)
-    connection = session.get_one(tables.Connection, ticket.connection_id)
+    found = placed(session, picked.revision_id)
     case = ReplayCase(
         ticket_id=picked.ticket_id,
         revision_id=picked.revision_id,
-        revision=documents.revision(row.document),
-        supplied=frozenset(connection.supplied if connection.declared is None else connection.declared),
+        revision=documents.revision(found.row.document),
+        supplied=frozenset(found.supplied),
         target=picked.target,
-        triage=_known_triage(session, row, base),
+        triage=_known_triage(session, found.row, base),
     )
     return case if picked.label is None else _labelled(session, case, picked.label, base=base)
 

@@ -23,7 +23,7 @@ from sqlalchemy import and_, func, select, update
 
 from agents.gateway import CallFailed
 from agents.judge import SECOND_SHARE, Panel, Strong
-from app import comparing, releases, reviewing
+from app import cases, comparing, releases, reviewing
 from app.budget import OverBudget
 from app.clock import now
 from app.comparing import Before
@@ -180,7 +180,7 @@ def _open_case(deps: Deps, part: Part, ready: Ready | None, revision_id: int) ->
     with transaction(deps.engine) as session:
         if session.scalar(select(Rescore.state).where(Rescore.id == part.rescore_id)) != "running":
             return None
-        case = reviewing.case_of(session, revision_id, part.context, ready)
+        case = cases.case_of(session, revision_id, part.context, ready)
     if case is None:
         _note(deps, part, revision_id, REMOVED)
     return case

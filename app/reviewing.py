@@ -10,26 +10,25 @@ A review, step by step; no transaction is open while a model is asked:
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import bindparam, exists, func, literal, or_, select, update
+from sqlalchemy import exists, func, literal, or_, select, update
 from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
 from agents.answer import Failed
 from agents.gateway import CallFailed
-from agents.judge import ENGINE_VERSION, SECOND_SHARE, Judgement, Panel, Strong, judge, too_long
+from agents.judge import SECOND_SHARE, Judgement, Panel, Strong, judge, too_long
 from agents.ticket import FINISHED
-from app import documents, tables
+from app import tables
 from app.budget import OverBudget
+from app.cases import panel_name, read_case
 from app.clock import now
 from app.db import transaction
-from app.errors import NotFound
-from app.judgements import AND, NO_MODEL, Case, record, record_intake, show
+from app.judgements import AND, NO_MODEL, Case, record, record_intake
 from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
-from app.releases import in_force
 from app.runs import DUPLICATE, RunStore, for_its_own_sake
 from app.tables import table_of
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
-    from agents.context import Context
     from agents.observation import Observation
     from agents.question import Ask, Question, Reply
     from agents.triage import Triage
@@ -186,102 +184,6 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
         return case
 
 
-def read_case(session: Session, revision_id: int, ready: Ready | None) -> Case | None:
-    """What there is to judge; None where the revision is superseded, or has its verdict, which then shows."""
-    placed = _placed(session, revision_id)
-    if placed.newest_id != revision_id:
-        log.info("review.superseded", revision_id=revision_id)
-        return None
-    context = in_force(session)
-    if _is_judged(session, revision_id, context, ready):
-        show(session, placed.row.ticket_id, revision_id)
-        return None
-    return _case(session, placed, context, ready)
-
-
-def case_of(session: Session, revision_id: int, context: Context, ready: Ready | None) -> Case | None:
-    """A state of a ticket under a context, with what triage has said of its intake under the same.
-
-    None where its texts were removed. Raises NotFound.
-    """
-    placed = _placed(session, revision_id)
-    return None if documents.removed(placed.row.document) else _case(session, placed, context, ready)
-
-
-class _Placed(NamedTuple):
-    """A revision, with what its ticket and its connection say that matters for judging it."""
-
-    row: tables.Revision
-    newest_id: int | None  # of the ticket's revisions
-    supplied: list[str]
-
-
-def _placed(session: Session, revision_id: int) -> _Placed:
-    found = session.execute(_PLACED, {"revision": revision_id}).first()
-    if found is None:
-        raise NotFound(f"there is no revision {revision_id}")
-    return _Placed(*found)
-
-
-_PLACED = (
-    select(
-        tables.Revision,
-        tables.Ticket.revision_id,
-        func.coalesce(tables.Connection.declared, tables.Connection.supplied),
-    )
-    .join(tables.Ticket, tables.Ticket.id == tables.Revision.ticket_id)
-    .join(tables.Connection, tables.Connection.id == tables.Ticket.connection_id)
-    .where(tables.Revision.id == bindparam("revision"))
-)
-
-
-def _case(session: Session, placed: _Placed, context: Context, ready: Ready | None) -> Case:
-    row = placed.row
-    return Case(
-        revision_id=row.id,
-        ticket_id=row.ticket_id,
-        revision=documents.revision(row.document),
-        live=row.live,
-        supplied=frozenset(placed.supplied),
-        context=context,
-        triage=_known_triage(session, row, context, ready),
-    )
-
-
-def _is_judged(session: Session, revision_id: int, context: Context, ready: Ready | None) -> bool:
-    """True where this panel's verdict under this context and engine is there; without a model any panel's is enough."""
-    key = {"revision": revision_id, "context": context.version}
-    panels = session.scalars(_PANELS, key).all()
-    return bool(panels) if ready is None else any(panel.split(AND)[0] == ready.model for panel in panels)
-
-
-_PANELS = select(tables.Verdict.panel).where(
-    tables.Verdict.revision_id == bindparam("revision"),
-    tables.Verdict.context_version == bindparam("context"),
-    tables.Verdict.engine_version == ENGINE_VERSION,
-)
-
-
-def _known_triage(session: Session, row: tables.Revision, context: Context, ready: Ready | None) -> Triage | None:
-    """Triage runs once per intake: an earlier revision with the same intake has its answer."""
-    key = {"ticket": row.ticket_id, "intake": row.intake_hash, "agent_hash": context.agent_hash("triage")}
-    answer = session.scalar(_TRIAGED, {**key, "model": _panel_name(ready)})
-    return None if answer is None else documents.triage(answer)
-
-
-_TRIAGED = select(tables.Triage.answer).where(
-    tables.Triage.ticket_id == bindparam("ticket"),
-    tables.Triage.intake_hash == bindparam("intake"),
-    tables.Triage.agent_hash == bindparam("agent_hash"),
-    tables.Triage.model == bindparam("model"),
-)
-
-
-def _panel_name(ready: Ready | None) -> str:
-    """Who judges, as triages pin it, and verdicts in the first place."""
-    return ready.model if ready else NO_MODEL
-
-
 def store_for(deps: Deps, case: Case, ready: Ready) -> RunStore:
     """Where replies about this case are kept and found."""
     return RunStore(
@@ -295,7 +197,7 @@ def store_for(deps: Deps, case: Case, ready: Ready) -> RunStore:
 
 def _judges(judgement: Judgement, ready: Ready | None) -> str:
     """All who judged, as verdicts pin it."""
-    return AND.join(filter(None, (_panel_name(ready), judgement.strong)))
+    return AND.join(filter(None, (panel_name(ready), judgement.strong)))
 
 
 def _panel(deps: Deps, case: Case, ready: Ready) -> Panel:

@@ -19,6 +19,7 @@ from agents.gateway import CallFailed
 from agents.judge import Judgement, judge
 from app import reviewing, tables
 from app.asking import TRIES
+from app.cases import read_case
 from app.clock import now
 from app.deps import Deps
 from app.intake.recording import record
@@ -417,7 +418,7 @@ def test_a_verdict_whose_runs_have_no_price_costs_an_unknown_sum(
     else:
         session.execute(text("update runs set cost_usd = null, replied = :replied"), {"replied": left == "unpriced"})
     session.commit()
-    case = reviewing.read_case(session, revision_id, deps.models.ready())
+    case = read_case(session, revision_id, deps.models.ready())
     assert case is not None
     judgement = judge(case.revision, case.context, supplied=case.supplied, panel=None)
     record_judgement(session, case, judgement, panel=MODEL, demonstration=False)
