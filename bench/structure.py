@@ -12,7 +12,8 @@ Done. Two criteria, each with a label that the judge does not see:
 The same model is asked in three ways. Bare: one sentence with the criterion's name. Rubric: our question as it is, all
 criteria in one answer, with evidence. Single: our question with a rubric of that criterion alone. What has no usable
 answer, or a quote that is not in the ticket, is not scored and counted apart; what the model said with such a quote has
-a line of its own. The first run takes hours on two cores.
+a line of its own. The first run takes hours on two cores: a llama-server built for the processor at hand, with more
+slots, is faster (--server URL --at-once SLOTS, with the parameters of app/llama.py).
 """
 
 from __future__ import annotations
@@ -89,6 +90,10 @@ def main() -> None:
         "--data-dir", type=Path, default=ANSWERS, help="where the answers are kept; default %(default)s"
     )
     parser.add_argument("--model", type=Path, help="a GGUF file; default the one in DIR/local-model")
+    parser.add_argument("--server", metavar="URL", help="a llama-server that serves this file; default one of our own")
+    parser.add_argument(
+        "--at-once", type=int, default=llama.SLOTS, metavar="N", help="questions at a time; default %(default)s"
+    )
     parser.add_argument("--show", action="store_true", help="only what is there so far")
     arguments = parser.parse_args()
     if not TICKETS.exists():
@@ -100,7 +105,9 @@ def main() -> None:
         weights = arguments.model or next(iter(arguments.data_dir.glob("local-model/*.gguf")), None)
         if weights is None:
             sys.exit("there are no weights: give --model, or the data directory of a service that has loaded them")
-        _ask_all(rows, weights, kept)
+        name = f"local:{weights.stem}"
+        running = llama.Running(arguments.server, None) if arguments.server else llama.load(weights, name)
+        _ask_all(rows, name, running, kept, at_once=arguments.at_once)
     _print(rows, _read(kept))
 
 
@@ -132,16 +139,15 @@ def seen(row: Json, criterion: Criterion) -> Revision:
     return revise(read_ticket({**shown, "status": "closed", "resolution": {"note": row["resolution"]["note"]}}))
 
 
-def _ask_all(rows: Sequence[Json], weights: Path, kept: Path) -> None:
+def _ask_all(rows: Sequence[Json], model: str, running: llama.Running, kept: Path, *, at_once: int) -> None:
     context = parse(read_folder(REPOSITORY / "context"))
-    running = llama.load(weights, f"local:{weights.stem}")
     gateway = Gateway(Endpoint("local", running.url, mode="tool", timeout_seconds=LONGEST_CALL))
     there = {(said.model, said.context, said.way, said.criterion, said.ticket) for said in _read(kept)}
-    model, version = f"local:{weights.stem}", context.version
+    version = context.version
     wanted = [one for one in _order(rows) if (model, version, one[0], one[1], one[2]["external_id"]) not in there]
     print(f"{len(wanted)} of {len(rows) * len(WAYS) * len(CRITERIA)} answers are still to be asked for", flush=True)
     judge = Judge(gateway.ask, model, context)
-    with kept.open("a", encoding="utf-8") as file, ThreadPoolExecutor(llama.SLOTS) as pool:
+    with kept.open("a", encoding="utf-8") as file, ThreadPoolExecutor(at_once) as pool:
         for said in pool.map(lambda one: judge.answer(*one), wanted):
             file.write(json.dumps(asdict(said)) + "\n")
             file.flush()
@@ -263,7 +269,7 @@ def _print_way(way: Way, answers: Sequence[Said], truth: dict[str, bool]) -> dic
     scored = {said.ticket: said.result for said in answers if said.result in SCORED}
     seconds = sum(said.seconds for said in answers) / max(1, len(answers))
     counts = dict(Counter(said.result for said in answers))
-    print(f"  {way:7} {len(scored)} of {len(answers)} scored; {counts}; {seconds:.0f} s a call, two at a time")
+    print(f"  {way:7} {len(scored)} of {len(answers)} scored; {counts}; {seconds:.0f} s a call, as they were asked")
     agreed = _print_table(scored, truth)
     print(f"          right on {agreed} of all {len(answers)}, what is not scored counted as wrong")
     if way != "bare":
