@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from agents.prompt import visible
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from agents.gateway import FailureCode
 
+LONGEST_WAIT = 3600.0  # seconds that a server may ask for: one header must not silence us for days
 LONGEST_MESSAGE = 300  # characters of a server's own words about an error: it may send a whole page
 _OF_STATUS: Mapping[int, FailureCode] = {
     401: "authentication", 402: "billing", 403: "permission", 404: "unknown_model",
@@ -37,8 +39,9 @@ def shown(message: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the server asks; the date form of the header is not used by this API."""
+    """Seconds to wait as the server asks, an hour at the most; the date form of the header is not used by this API."""
     try:
-        return max(0.0, float(headers["retry-after"]))
+        seconds = float(headers["retry-after"])
     except (KeyError, ValueError):
         return None
+    return min(max(0.0, seconds), LONGEST_WAIT) if math.isfinite(seconds) else None

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from agents.ticket import Line, Revision
     from agents.verdict import Span
 
-ENGINE_VERSION = 3  # raise it when prompt, checks or verdict code change what a verdict can be
+ENGINE_VERSION = 4  # raise it when prompt, checks or verdict code change what a verdict can be
 TOKEN_LIMIT = 30_000  # of one rendered ticket; beyond it checks run and a person decides
 LOCAL_TOKEN_LIMIT = 8_000
 NEAR_THE_MARK = 5.0  # points
@@ -175,10 +175,10 @@ class _Judging:
         swayed = Observation("validator", "qc", "swayed")
         return self._escalated(replace(judgement, observations=(*judgement.observations, swayed)), why)
 
-    def _escalated(self, judgement: Judgement, why: str) -> Judgement:
+    def _escalated(self, judgement: Judgement, why: str, *, hostile: bool = True) -> Judgement:
         reasons = [why, *_escalations(judgement.rules, self.context)]
         verdict = decide(judgement.findings, self.context.rubric, escalations=reasons)
-        return replace(judgement, verdict=verdict, hostile=True)
+        return replace(judgement, verdict=verdict, hostile=hostile)
 
     def _again(self, answer: Qc | Failed, first: Judgement) -> Judgement:
         """What two runs agree on, where the first alone should not decide."""
@@ -189,9 +189,17 @@ class _Judging:
         second, seen = self._qc("second")
         both = (*first.observations, *seen)
         if isinstance(second, Failed):
-            return replace(first, observations=both, second_run=True, route="second")
+            return self._without_second(second, replace(first, observations=both, second_run=True, route="second"))
         agreed, unstable = _agreed(answer, second)
         return replace(self._concluded(agreed, (*both, *unstable)), second_run=True, route="second")
+
+    def _without_second(self, second: Failed, first: Judgement) -> Judgement:
+        """A person decides what the first run alone should not; where only the sample asked twice, it stands."""
+        if second.code == "leaked":
+            return self._escalated(first, second.detail)
+        if not _doubtful(first, self.context.rubric):
+            return first
+        return self._escalated(first, f"the second run gave no usable answer: {second.detail}", hostile=False)
 
     def _by_strong(self, worker: Judgement) -> Judgement:
         """The strong model's word for what the worker left unscored, where that alone keeps it from a verdict.
@@ -200,7 +208,8 @@ class _Judging:
         """
         strong = self.panel.strong
         for_a_person = worker.hostile or worker.rules or worker.triage is None
-        if strong is None or worker.verdict.outcome != "escalate" or for_a_person:
+        left = any(finding.result == "unscored" for finding in worker.findings)
+        if strong is None or worker.verdict.outcome != "escalate" or for_a_person or not left:
             return worker
         try:
             answer, seen = self._qc("strong", by=strong)
@@ -293,13 +302,16 @@ def _escalations(rules: tuple[RuleHit, ...], context: Context) -> list[str]:
 
 
 def _deserves_second(revision: Revision, first: Judgement, rubric: Rubric) -> bool:
-    """Near the mark, or a critical criterion not fully met by the model's word alone; and a fixed sample of tickets.
+    """Where the first is in doubt; and a fixed sample of tickets."""
+    return int(revision.hash[:8], 16) % SAMPLED_SHARE == 0 or _doubtful(first, rubric)
+
+
+def _doubtful(first: Judgement, rubric: Rubric) -> bool:
+    """Near the mark, or a critical criterion not fully met by the model's word alone.
 
     Not where nothing that a second run says could change the verdict: it only takes scores away, so what goes to a
     person stays there, and so does the fail of a critical check.
     """
-    if int(revision.hash[:8], 16) % SAMPLED_SHARE == 0:
-        return True
     critical = [f for f in first.findings if rubric[f.criterion].critical]
     if first.verdict.outcome == "escalate" or any(f.kind == "checked" and f.result == "not_met" for f in critical):
         return False

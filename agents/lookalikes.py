@@ -47,7 +47,8 @@ _ALIKE = str.maketrans(
 _OPENING = frozenset("<‹❮⟨〈《«⟪⧼˂ᐸ⋖≺﹤＜❬⦑⨞﹝")
 _ENTITY = re.compile(r"(?:&(?:lt|#0*60|#x0*3c)|%3c|\\u003c|\\x3c);?")
 _BETWEEN = re.compile(r"[^a-z0-9<!×]+")  # nothing that the eye could take for a letter of a fence's name
-_FENCE = re.compile("<[<!]*t!*[i1l!]!*c!*k!*e!*t!*t!*e!*[x×]!*t")
+# An exclamation mark may stand for the i or between letters. Possessive, so that a line of nothing else takes no time.
+_FENCE = re.compile("<!*+t(?:!*+[i1l]!*+|!++)c!*+k!*+e!*+t!*+t!*+e!*+[x×]!*+t")
 _HINT = re.compile("c[^a-z0-9]*k[^a-z0-9]*e[^a-z0-9]*t")
 
 
@@ -90,10 +91,18 @@ def without_fences(text: str) -> str:
         return text
     seen = _squeezed(_unescaped(folded(text)))
     parts, position = [], 0
+    end = 0
     for match in _FENCE.finditer(seen.text):
-        parts += [text[position : seen.origin[match.start()]], "(ticket-text"]
-        position = seen.origin[match.end() - 1] + 1
+        opening = _first_bracket(seen.text, match.start(), since=end)
+        parts += [text[position : seen.origin[opening]], "(ticket-text"]
+        end, position = match.end(), seen.origin[match.end() - 1] + 1
     return "".join(parts) + text[position:] if parts else text
+
+
+def _first_bracket(text: str, last: int, *, since: int) -> int:
+    """Where the run of brackets begins that ends with this one."""
+    begin = since + len(text[since:last].rstrip("<!"))
+    return text.index("<", begin)
 
 
 def _squeezed(seen: Folded) -> Folded:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agents import qc, triage
+from agents.api_errors import retry_after
 from agents.gateway import CallFailed, Endpoint, Gateway, Mode
 from agents.question import Question, Turn
 from tests.cast import MODEL, nonce_for, revision, shipped_context
@@ -133,6 +134,14 @@ def test_retry_after_is_passed_on(double: Double) -> None:
     with pytest.raises(CallFailed) as caught:
         gateway(double).ask(qc_question())
     assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("0.5", 0.5), ("-3", 0), ("1e9", 3600), ("inf", None), ("1e400", None), ("nan", None), ("soon", None)],
+)
+def test_no_header_makes_us_wait_for_days(said: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": said}) == seconds
 
 
 def test_a_wrong_key_is_said_at_the_look_up(double: Double) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -11,7 +12,7 @@ from agents import qc
 from agents.answer import FAILURES
 from agents.context import parse
 from agents.gateway import CallFailed
-from agents.judge import Judgement, Panel, judge
+from agents.judge import SAMPLED_SHARE, Judgement, Panel, Strong, judge
 from agents.ticket import OPTIONAL_FIELDS
 from tests.cast import MODEL, TRIAGED, Model, judged, nonce_for, reply, revision, said, shipped_context
 
@@ -24,11 +25,17 @@ EVERYTHING = frozenset(OPTIONAL_FIELDS)
 
 
 def run(
-    model: Model | None, *, ticket: Revision | None = None, allow_second: bool = False, token_limit: int = 30_000
+    model: Model | None,
+    *,
+    ticket: Revision | None = None,
+    allow_second: bool = False,
+    token_limit: int = 30_000,
+    strong: Model | None = None,
 ) -> Judgement:
     panel = None
     if model is not None:
-        panel = Panel(MODEL, model, nonce_for, token_limit, lambda: allow_second)
+        tier = None if strong is None else Strong("claude-sonnet", strong)
+        panel = Panel(MODEL, model, nonce_for, token_limit, lambda: allow_second, strong=tier)
     return judge(ticket or revision(), shipped_context(), supplied=EVERYTHING - {"events"}, panel=panel)
 
 
@@ -262,11 +269,39 @@ def test_an_escalation_rule_that_only_the_second_run_shows_applies() -> None:
     assert judgement.missed_by_triage == {RULE}
 
 
-def test_a_second_run_that_fails_leaves_the_first_as_it_was() -> None:
-    judgement = run(Model(qc=[PARTLY, reply("", outcome="refused")]), allow_second=True)
+@pytest.mark.parametrize(("outcome", "code"), FAILURES.items())
+def test_where_a_second_run_that_is_needed_fails_a_person_decides(outcome: Outcome, code: str) -> None:
+    strong = Model()
+    judgement = run(Model(qc=[PARTLY, reply("", outcome=outcome)]), allow_second=True, strong=strong)
     assert judgement.second_run
     assert finding(judgement, "work_performed").result == "partly"
-    assert [(o.agent, o.code) for o in judgement.observations] == [("qc", "refusal")]
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.verdict.reasons[0].startswith("the second run gave no usable answer: ")
+    assert not judgement.hostile
+    assert strong.asked == []  # nothing is unscored
+    assert [(o.agent, o.code) for o in judgement.observations] == [("qc", code)]
+
+
+def sampled() -> Revision:
+    """A ticket that belongs to the share that is always asked about twice."""
+    numbered = (revision(subject=f"VPN drops, number {number}") for number in count())
+    return next(each for each in numbered if int(each.hash[:8], 16) % SAMPLED_SHARE == 0)
+
+
+def test_where_only_the_sample_asked_twice_the_first_stands() -> None:
+    judgement = run(Model(qc=[judged(), reply("", outcome="refused")]), ticket=sampled(), allow_second=True)
+    assert judgement.second_run
+    assert judgement.verdict.outcome == "pass"
+
+
+@pytest.mark.parametrize("ticket", [revision(), sampled()], ids=["in doubt", "sampled"])
+def test_a_second_run_that_repeats_private_words_sends_the_ticket_to_a_person(ticket: Revision) -> None:
+    first = judged() if ticket != revision() else PARTLY
+    judgement = run(Model(qc=[first, json.dumps({"leak": nonce_for("")})]), ticket=ticket, allow_second=True)
+    assert judgement.second_run
+    assert judgement.verdict.outcome == "escalate"
+    assert judgement.verdict.reasons[0].startswith("hostile text: ")
+    assert judgement.hostile
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -142,7 +142,14 @@ def test_numbers_run_on_and_headings_are_ours_whatever_a_ticket_holds(one: str, 
     assert len(headings) == len(dict.fromkeys(line.part for line in ticket.lines))
 
 
-@pytest.mark.parametrize("huge", ["<" * 100_000, "<ticket-text" * 10_000, "\u0442" * 50_000, "&lt;" * 30_000])
+HUGE = [
+    *("<" * 100_000, "<ticket-text" * 10_000, "\u0442" * 50_000, "&lt;" * 30_000),
+    *(run * 50_000 + "q cket" for run in ("<", "<!", "!<", "<t!", "<t" + "!" * 9)),
+    *("<t" + "!" * 100_000 + end + "cket" for end in ("q", "i", "")),
+]
+
+
+@pytest.mark.parametrize("huge", HUGE, ids=range(len(HUGE)))
 def test_huge_lines_take_no_time(huge: str) -> None:
     started = time.process_time()
     neutralise(huge + "ticket-text")

@@ -175,7 +175,8 @@ def _shown(engine: Engine, row: RescoreRow, *, as_json: bool) -> None:
     from app.queries import rescores
 
     with transaction(engine) as session:
-        matrix, tickets = rescores.matrix(session, row.id), rescores.tickets(session, row.id)
+        most = None if as_json else rescores.MOST_SHOWN
+        matrix, tickets = rescores.matrix(session, row.id), rescores.tickets(session, row.id, most=most)
     if as_json:
         typer.echo(json.dumps(_document(row, matrix, tickets), indent=2))
     elif row.judged:

@@ -216,21 +216,26 @@ def others(session: Session, row: RescoreRow) -> int:
     return session.scalar(found.where(RescoreResult.rescore_id == row.id, other)) or 0
 
 
-def tickets(session: Session, rescore_id: int, *, old: str = "", new: str = "") -> tuple[TicketRow, ...]:
+def tickets(
+    session: Session, rescore_id: int, *, old: str = "", new: str = "", most: int | None = MOST_SHOWN
+) -> tuple[TicketRow, ...]:
     """Those whose verdict would change; or those of one cell of the matrix, where a finding moved first."""
     result = RescoreResult
     changed: ColumnElement[bool] = Verdict.outcome != result.outcome
-    return _tickets(
-        session, rescore_id, and_(Verdict.outcome == old, result.outcome == new) if old and new else changed
-    )
+    kind = and_(Verdict.outcome == old, result.outcome == new) if old and new else changed
+    return _tickets(session, rescore_id, kind, most=most)
 
 
 def given_up(session: Session, rescore_id: int) -> tuple[TicketRow, ...]:
     """Those that could not be judged."""
-    return _tickets(session, rescore_id, and_(RescoreResult.outcome.is_(None), RescoreResult.note != ""))
+    return _tickets(
+        session, rescore_id, and_(RescoreResult.outcome.is_(None), RescoreResult.note != ""), most=MOST_SHOWN
+    )
 
 
-def _tickets(session: Session, rescore_id: int, kind: ColumnElement[bool]) -> tuple[TicketRow, ...]:
+def _tickets(
+    session: Session, rescore_id: int, kind: ColumnElement[bool], *, most: int | None
+) -> tuple[TicketRow, ...]:
     result = RescoreResult
     rows = session.execute(
         select(Ticket.id, result.revision_id, Ticket.external_id, Ticket.subject, Verdict, result)
@@ -239,7 +244,7 @@ def _tickets(session: Session, rescore_id: int, kind: ColumnElement[bool]) -> tu
         .join(Ticket, Ticket.id == result.ticket_id)
         .where(result.rescore_id == rescore_id, kind)
         .order_by(result.moved.desc(), Verdict.outcome.desc(), result.outcome, result.revision_id)
-        .limit(MOST_SHOWN)
+        .limit(most)
     )
     return tuple(
         TicketRow(
