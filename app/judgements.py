@@ -63,22 +63,30 @@ def record_intake(
     The rules that code applies need no triage, and so no model. Where triage was asked and gave no answer, nobody has
     applied the others, and so a person looks.
     """
-    _record_escalations(session, case, rule_hits(case.revision, case.context), missed_by_triage=frozenset())
+    _record_by_code(session, case)
     if isinstance(answer, Failed):
         _record_escalation(session, case, rule=NO_TRIAGE + answer.code, agent="validator")
     elif answer is not None:
         _record_triage(session, case, answer, model=model)
         _record_escalations(session, case, answer.rules, missed_by_triage=frozenset())
     _record_observations(session, case, observations)
-    session.execute(
-        update(tables.Ticket)
-        .where(tables.Ticket.revision_id == case.revision_id)
-        .values(review_state="open", review_note="", escalated=_has_escalation(case.revision_id))
-    )
+    _show_escalated(session, case, review_state="open", review_note="")
 
 
-def _has_escalation(revision_id: int) -> Any:  # noqa: ANN401  SQLAlchemy's own expression type
-    return select(tables.Escalation.id).where(tables.Escalation.revision_id == revision_id).exists()
+def escalate_by_code(session: Session, case: Case) -> None:
+    """Where the model is waited for, the rules that code applies bring the ticket to a person already."""
+    _record_by_code(session, case)
+    _show_escalated(session, case)
+
+
+def _record_by_code(session: Session, case: Case) -> None:
+    _record_escalations(session, case, rule_hits(case.revision, case.context), missed_by_triage=frozenset())
+
+
+def _show_escalated(session: Session, case: Case, **columns: str) -> None:
+    there = select(tables.Escalation.id).where(tables.Escalation.revision_id == case.revision_id).exists()
+    row = update(tables.Ticket).where(tables.Ticket.revision_id == case.revision_id)
+    session.execute(row.values(escalated=there, **columns))
 
 
 def record(session: Session, case: Case, judgement: Judgement, *, panel: str, demonstration: bool) -> None:

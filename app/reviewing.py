@@ -23,12 +23,13 @@ from agents.judge import SECOND_SHARE, Judgement, Panel, Strong, judge, too_long
 from agents.ticket import FINISHED
 from app import tables
 from app.budget import OverBudget
-from app.cases import panel_name, read_case
+from app.cases import case_of, panel_name, read_case
 from app.clock import now
 from app.db import transaction
-from app.judgements import AND, NO_MODEL, Case, record, record_intake
+from app.judgements import AND, NO_MODEL, Case, escalate_by_code, record, record_intake
 from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
+from app.releases import in_force
 from app.runs import DUPLICATE, RunStore, for_its_own_sake
 from app.tables import table_of
 
@@ -308,9 +309,15 @@ def _wait(deps: Deps, revision_id: int, note: str) -> None:
 
 
 def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
-    """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one."""
+    """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one.
+
+    What code alone escalates need not wait with the ticket.
+    """
     with transaction(deps.engine) as session:
-        _state(session, revision_id, state, note, _TICKETS.c.review_state != "done")
+        if not _state(session, revision_id, state, note, _TICKETS.c.review_state != "done"):
+            return
+        if case := case_of(session, revision_id, in_force(session), None):
+            escalate_by_code(session, case)
 
 
 def _state(session: Session, revision_id: int, state: str, note: str, *only: ColumnElement[bool]) -> bool:

@@ -19,6 +19,8 @@ from tests.double.prompt import output_schema
 from tests.test_reviewing import arrive, runs, started, ticket_of, verdicts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
     from starlette.testclient import TestClient
@@ -143,6 +145,23 @@ def test_an_open_ticket_that_a_rule_of_code_applies_to_comes_to_people_with_and_
         ticket = ticket_of(session, revision_id)
         assert (ticket.review_state, ticket.escalated) == ("open", text == THREAT)
     assert [row.agent for row in session.scalars(select(tables.Escalation))] == ["code"]
+
+
+@pytest.mark.parametrize("task", [reviewing.review, reviewing.triage])
+def test_what_code_escalates_does_not_wait_for_the_model(
+    deps: Deps, double: Double, session: Session, viewer_pages: TestClient, task: Callable[..., None]
+) -> None:
+    answering(double)
+    double.fault(Fault("billing"))
+    still: dict[str, Any] = {"status": "open", "closed_at": None} if task is reviewing.triage else {}
+    for text in (THREAT, "It drops."):
+        revision_id = arrive(session, external_id="INC-7", subject=text, **still)
+        for _ in range(2):
+            task(deps, revision_id=revision_id)
+            ticket = ticket_of(session, revision_id)
+            assert (ticket.review_state, ticket.escalated) == ("waiting_model", text == THREAT)
+        assert ("Legal threat" in viewer_pages.get("/?verdict=escalate").text) == (text == THREAT)
+    assert [(row.rule, row.agent) for row in session.scalars(select(tables.Escalation))] == [("legal_threat", "code")]
 
 
 def test_an_answer_to_an_open_ticket_that_repeats_the_canary_goes_to_a_person_and_is_not_kept_as_triage(
