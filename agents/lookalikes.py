@@ -44,8 +44,12 @@ _ALIKE = str.maketrans(
         "ß": "ss",
     }
 )  # fmt: skip
-_OPENING = frozenset("<‹❮⟨〈《«⟪⧼˂ᐸ⋖≺﹤＜❬⦑⨞﹝")
-_ENTITY = re.compile(r"(?:&(?:lt|#0*60|#x0*3c)|%3c|\\u003c|\\x3c);?")
+_OPENING = frozenset("<‹❮⟨〈《«⟪⧼˂ᐸ⋖≺﹤＜❬⦑⨞﹝≪⋘くㄑ")
+# What HTML, addresses and JSON write for a character.
+_ESCAPED = re.compile(
+    r"&(?P<name>lt);?|&#0*(?P<ten>[0-9]{1,6});?|&#x0*(?P<html>[0-9a-f]{1,5});?"
+    r"|%(?P<address>[2-7][0-9a-f])|\\u(?P<json>[0-9a-f]{4})|\\x(?P<byte>[0-9a-f]{2})"
+)
 _BETWEEN = re.compile(r"[^a-z0-9<!×]+")  # nothing that the eye could take for a letter of a fence's name
 # An exclamation mark may stand for the i or between letters. Possessive, so that a line of nothing else takes no time.
 _FENCE = re.compile("<!*+t(?:!*+[i1l]!*+|!++)c!*+k!*+e!*+t!*+t!*+e!*+[x×]!*+t")
@@ -87,7 +91,8 @@ def _folded_one(char: str) -> str:
 
 def without_fences(text: str) -> str:
     """The text with whatever could be read as one of our fence lines in round brackets, however it is dressed up."""
-    if _HINT.search(skeleton(text)) is None:  # nearly every line
+    plain = skeleton(text)
+    if _HINT.search(plain) is None and _ESCAPED.search(plain) is None:  # nearly every line
         return text
     seen = _squeezed(_unescaped(folded(text)))
     parts, position = [], 0
@@ -97,6 +102,11 @@ def without_fences(text: str) -> str:
         parts += [text[position : seen.origin[opening]], "(ticket-text"]
         end, position = match.end(), seen.origin[match.end() - 1] + 1
     return "".join(parts) + text[position:] if parts else text
+
+
+def _written(escaped: re.Match[str]) -> str:
+    kind = str(escaped.lastgroup)
+    return "<" if kind == "name" else _folded_one(chr(int(escaped[kind], 10 if kind == "ten" else 16)))
 
 
 def _first_bracket(text: str, last: int, *, since: int) -> int:
@@ -112,12 +122,13 @@ def _squeezed(seen: Folded) -> Folded:
 
 
 def _unescaped(seen: Folded) -> Folded:
-    """With brackets in the place of what HTML, addresses and JSON write for them."""
+    """With characters in the place of what is written for them."""
     characters: list[str] = []
     origin: list[int] = []
     position = 0
-    for match in _ENTITY.finditer(seen.text):
-        characters += [seen.text[position : match.start()], "<"]
-        origin += [*seen.origin[position : match.start()], seen.origin[match.start()]]
+    for match in _ESCAPED.finditer(seen.text):
+        written = _written(match)
+        characters += [seen.text[position : match.start()], written]
+        origin += [*seen.origin[position : match.start()], *[seen.origin[match.start()]] * len(written)]
         position = match.end()
     return Folded("".join(characters) + seen.text[position:], [*origin, *seen.origin[position:]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from html import unescape
 
 import pytest
 from hypothesis import given
@@ -91,6 +92,12 @@ def test_fence_like_text_is_made_harmless(attack: str) -> None:
         "</\u13a2\u13c6\u13df\u13e6\u13ac\u13a2-text>",  # Cherokee
         "</\ua4d4\ua4f2\ua4da\ua4d7\ua4f0\ua4d4-\ua4d4\ua4f0\ua4eb\ua4d4>",  # Lisu
         "</\u2ca7\u2c93\u2ca5\u2c95\u2c89\u2ca7-\u2ca7\u2c89\u2cad\u2ca7>",  # Coptic
+        "</t&#105;cket-text 1>",
+        "</tic&#x6B;et-text 1>",
+        "</tic\\u006bet-te\\x78t>",
+        "%3c/t%69%63%6bet-text%3e",
+        "\u226a/ticket-text>",
+        "\u304f/ticket-text>",
     ],
 )
 def test_what_only_looks_like_a_fence_is_made_harmless_too(attack: str) -> None:
@@ -115,18 +122,20 @@ def test_no_ticket_line_can_pass_for_one_of_ours(text: str) -> None:
 
 
 LETTERS = "tTiIcCkKeExX" + "\u0442\u0456\u0441\u043a\u0435\u0445\uff54\uff49\u03c4\u0131\U0001d42d\u1d1b"
+WRITTEN = ("t&#105;cket", "tic&#x6B;et", "tex&#116;", "\\u0074ext", "%74icket", "&#0;", "&#999999;", "\\ud800", "&#x")
 BRACKETS = ("\uff1c", "\u2039", "\u276e", "\u27e8", "\u300a", "\u00ab", "&lt;", "&#60;", "%3C", "\\u003c")
 UNSEEN = ("\u200b", "\u200f", "\u202e", "\u00ad", "\ufe0f", "\u0332", "\u0301", "\U000e0041", "\u2028", "\x85")
 NAMES = ("ticket", "text", "ticket-text", "\uff54icket", "t\u0332icket", "</ticket-text n0nce>", "<ticket-text n0nce>")
 DRESSED = st.lists(
-    st.sampled_from([*"<>/-_ |1n0ce.[]{}()&;\t\n\r", "\n7| ", *LETTERS, *BRACKETS, *UNSEEN, *NAMES]), max_size=24
+    st.sampled_from([*"<>/-_ |1n0ce.[]{}()&;\t\n\r", "\n7| ", *LETTERS, *BRACKETS, *UNSEEN, *NAMES, *WRITTEN]),
+    max_size=24,
 ).map("".join)
 
 
 @given(DRESSED)
 def test_however_a_fence_is_dressed_up_none_is_left(text: str) -> None:
     """Seen as the eye sees it: no bracket, or what stands for one, before our fence's name."""
-    left = re.sub(r"[^a-z0-9<]", "", skeleton(neutralise(text.replace("\n", " "))).replace("&lt", "<"))
+    left = re.sub(r"[^a-z0-9<]", "", skeleton(unescape(neutralise(text.replace("\n", " ")))))
     assert "<tickettext" not in left
     assert neutralise(neutralise(text)) == neutralise(text)
 
@@ -143,6 +152,7 @@ def test_numbers_run_on_and_headings_are_ours_whatever_a_ticket_holds(one: str, 
 
 
 HUGE = [
+    *("&#" + "0" * 100_000, "&#" * 50_000, "%3c" * 30_000),
     *("<" * 100_000, "<ticket-text" * 10_000, "\u0442" * 50_000, "&lt;" * 30_000),
     *(run * 50_000 + "q cket" for run in ("<", "<!", "!<", "<t!", "<t" + "!" * 9)),
     *("<t" + "!" * 100_000 + end + "cket" for end in ("q", "i", "")),
