@@ -1,7 +1,9 @@
 """The day's budget: a warning at four fifths of it, and nothing more is paid where it has no room.
 
 Before a call what it may cost at the most is set aside, in one statement that sees what all workers have spent and set
-aside; so their calls together never go beyond it. Work that is refused waits, and goes on the next day by itself.
+aside; so what their replies cost together never goes beyond it. An attempt that ends without a reply may be billed all
+the same: it is on record as possibly billed, and takes nothing from the budget. Work that is refused waits, and goes on
+the next day by itself.
 """
 
 from __future__ import annotations
