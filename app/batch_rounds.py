@@ -325,6 +325,8 @@ def _send(deps: Deps, ready: Ready, api: MessageBatches, claimed: _Claimed) -> b
         _prime(deps, ready, claimed)
     except CallFailed as failure:
         return _not_sent(deps, ready, claimed.batch_id, failure)
+    if not _goes_out(deps, claimed.batch_id):
+        return False
     try:
         state = api.submit([one.question for one in claimed.asked])
     except CallFailed as failure:
@@ -338,6 +340,13 @@ def _send(deps: Deps, ready: Ready, api: MessageBatches, claimed: _Claimed) -> b
     if not wanted:
         api.cancel(state.id)
     return wanted
+
+
+def _goes_out(deps: Deps, batch_id: int) -> bool:
+    """The time to look for it begins now: priming may take minutes. False where it was given up meanwhile."""
+    mine = update(Batch).where(Batch.id == batch_id, Batch.state == "submitting")
+    with transaction(deps.engine) as session:
+        return session.scalar(mine.values(created_at=now()).returning(Batch.id)) is not None
 
 
 def _prime(deps: Deps, ready: Ready, claimed: _Claimed) -> None:

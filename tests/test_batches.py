@@ -18,7 +18,9 @@ from app import batch_results, batch_rounds, batches, reviewing, tables
 from app.audit import Actor
 from app.batch_results import collect
 from app.batch_rounds import submit
+from app.batches import lose
 from app.clock import now
+from app.db import transaction
 from app.errors import Conflict, NotFound
 from app.handlers import HANDLERS
 from app.intake.recording import Arrival, record_all
@@ -350,6 +352,24 @@ def test_what_never_arrived_is_sent_again(
     assert (lost.state, lost.note) == ("lost", batch_results.NEVER_ARRIVED)
     assert len(verdicts(session)) == 1
     assert held(session) == 0
+
+
+def test_a_batch_that_is_given_up_while_its_prefix_is_primed_is_not_sent(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tickets are free again, and so would be asked, and paid, twice."""
+
+    def slow(*_: object) -> None:
+        with transaction(deps.engine) as mine:
+            lose(mine, mine.scalars(select(tables.Batch)).one(), "nobody knows it", tries=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch_rounds, "_prime", slow)
+        arrive(session, 1)
+        submit(deps)
+    assert double.batch_ids == []
+    minutes(deps, session)
+    assert (len(verdicts(session)), rows(session)[0].state) == (1, "lost")
 
 
 def test_a_server_that_never_takes_a_batch_does_not_keep_the_tickets(
