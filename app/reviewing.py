@@ -172,8 +172,9 @@ def enqueue_for(session: Session, ticket: tables.Ticket) -> None:
 
 
 def give_up(deps: Deps, reason: str, *, revision_id: int) -> None:
-    """A job that ended without success leaves its ticket parked, in sight, with the reason."""
-    _set_state(deps, revision_id, "parked", f"reviewing failed: {reason}")
+    """A job that ended without success leaves its ticket parked, in sight, with the reason; its text is not read."""
+    with transaction(deps.engine) as session:
+        _unjudged_state(session, revision_id, "parked", f"reviewing failed: {reason}")
 
 
 def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None:
@@ -309,15 +310,17 @@ def _wait(deps: Deps, revision_id: int, note: str) -> None:
 
 
 def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
-    """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one.
-
-    What code alone escalates need not wait with the ticket.
-    """
+    """What code alone escalates does not wait with the ticket."""
     with transaction(deps.engine) as session:
-        if not _state(session, revision_id, state, note, _TICKETS.c.review_state != "done"):
+        if not _unjudged_state(session, revision_id, state, note):
             return
         if case := case_of(session, revision_id, in_force(session), None):
             escalate_by_code(session, case)
+
+
+def _unjudged_state(session: Session, revision_id: int, state: str, note: str) -> bool:
+    """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one."""
+    return _state(session, revision_id, state, note, _TICKETS.c.review_state != "done")
 
 
 def _state(session: Session, revision_id: int, state: str, note: str, *only: ColumnElement[bool]) -> bool:
