@@ -161,6 +161,9 @@ def test_what_code_escalates_does_not_wait_for_the_model(
             ticket = ticket_of(session, revision_id)
             assert (ticket.review_state, ticket.escalated) == ("waiting_model", text == THREAT)
         assert ("Legal threat" in viewer_pages.get("/?verdict=escalate").text) == (text == THREAT)
+        page = viewer_pages.get(f"/tickets/{ticket.id}").text
+        until = "as soon as the model answers" if task is reviewing.review else "when it is resolved or closed"
+        assert (f"It is judged {until}." in page) == (text == THREAT)
     assert [(row.rule, row.agent) for row in session.scalars(select(tables.Escalation))] == [("legal_threat", "code")]
 
 
