@@ -7,7 +7,8 @@
 4. QC; every quote verified. Checks settle the criteria that name them.
 5. Where text in the ticket reads like instructions: QC without that text; another verdict means a person decides.
 6. Else a second QC run with the criteria in another order, where the first alone should not decide; disagreement
-   unscores. And the strong model, if there is one, where nothing but unscored criteria keeps it from a verdict.
+   unscores, and no usable answer means that a person decides. And the strong model, if there is one, where nothing but
+   unscored criteria keeps it from a verdict.
 7. The verdict, from findings and escalations alone.
 """
 

@@ -95,18 +95,12 @@ def without_fences(text: str) -> str:
     if _HINT.search(plain) is None and _ESCAPED.search(plain) is None:  # nearly every line
         return text
     seen = _squeezed(_unescaped(folded(text)))
-    parts, position = [], 0
-    end = 0
+    parts, position, end = [], 0, 0
     for match in _FENCE.finditer(seen.text):
         opening = _first_bracket(seen.text, match.start(), since=end)
         parts += [text[position : seen.origin[opening]], "(ticket-text"]
         end, position = match.end(), seen.origin[match.end() - 1] + 1
     return "".join(parts) + text[position:] if parts else text
-
-
-def _written(escaped: re.Match[str]) -> str:
-    kind = str(escaped.lastgroup)
-    return "<" if kind == "name" else _folded_one(chr(int(escaped[kind], 10 if kind == "ten" else 16)))
 
 
 def _first_bracket(text: str, last: int, *, since: int) -> int:
@@ -132,3 +126,9 @@ def _unescaped(seen: Folded) -> Folded:
         origin += [*seen.origin[position : match.start()], *[seen.origin[match.start()]] * len(written)]
         position = match.end()
     return Folded("".join(characters) + seen.text[position:], [*origin, *seen.origin[position:]])
+
+
+def _written(escaped: re.Match[str]) -> str:
+    """The character, folded: the bracket by its name, any by its number."""
+    kind = str(escaped.lastgroup)
+    return "<" if kind == "name" else _folded_one(chr(int(escaped[kind], 10 if kind == "ten" else 16)))
