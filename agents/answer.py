@@ -34,6 +34,7 @@ _REPAIR: Mapping[Purpose, Purpose] = {
     "strong": "strong_repair",
     "replay": "replay_repair",
     "eval": "eval_repair",
+    "shadow": "shadow_repair",
     "propose": "propose_repair",
     "opening": "opening_repair",
 }

@@ -17,6 +17,7 @@ Purpose = Literal[
     "strong", "strong_repair",  # the same ticket by the strong model, where the worker's answers decided nothing
     "replay", "replay_repair",  # a ticket under a proposed context, beside the one in force
     "eval", "eval_repair",  # a ticket that a person labelled, by one of several models that are compared
+    "shadow", "shadow_repair",  # the same ticket once more, to see whether a reply that is reused would be the same
     "prime",  # no answer is wanted: the prefix is written into the vendor's cache, before a batch
     "propose", "propose_repair", "opening", "opening_repair",  # of the chief of staff: on a pattern, for a report
 ]  # fmt: skip

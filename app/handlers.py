@@ -15,6 +15,7 @@ from app import (
     rescoring,
     retention,
     reviewing,
+    shadow,
 )
 from app.intake import reading
 from app.jobs import Handler
@@ -46,6 +47,7 @@ HANDLERS: Mapping[str, Handler] = {
     "propose": Handler(calling.draft, calling.give_up),
     "replay": Handler(replaying.replay, replaying.give_up),
     "rescore": Handler(rescoring.run, rescoring.give_up),
+    "shadow": Handler(shadow.shadow),
     "batch_submit": Handler(batch_rounds.submit),
     "batch_collect": Handler(batch_results.collect),
 }

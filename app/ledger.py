@@ -1,4 +1,4 @@
-"""The sums that budgets are held by: what was spent and what was saved, by quarter of an hour.
+"""The sums that budgets are held by: what was spent, by quarter of an hour.
 
 Written in the transaction that records the run, so that they are what a sum over `runs` would say, at the price of one
 row instead of a day's.
@@ -19,35 +19,21 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import ScalarSelect
-    from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.orm import Session
 
 QUARTER = timedelta(minutes=15)  # every time zone's day begins with one
 _NOW = func.date_bin(QUARTER, func.clock_timestamp(), text("timestamptz 'epoch'"))
-
-
 _SPENDING = table_of(Spending)
-
-
-def _addition(*amounts: str) -> Insert:
-    """Adds to an agent's row of this quarter of an hour. Built once: it is a part of every call."""
-    statement = insert(_SPENDING).values(quarter=_NOW)
-    sums = {name: _SPENDING.c[name] + statement.excluded[name] for name in amounts}
-    return statement.on_conflict_do_update(index_elements=["quarter", "agent"], set_=sums)
-
-
-_BOOK = _addition("calls", "cost_usd")
-_BOOK_REUSE = _addition("reused", "saved_usd")
+_ADDED = insert(_SPENDING).values(quarter=_NOW)
+_BOOK = _ADDED.on_conflict_do_update(  # built once: it is a part of every call
+    index_elements=["quarter", "agent"],
+    set_={name: _SPENDING.c[name] + _ADDED.excluded[name] for name in ("calls", "cost_usd")},
+)
 
 
 def book(session: Session, *, agent: str, cost_usd: Decimal | None, calls: int = 1) -> None:
     """Paid replies count. The last statement of a transaction: others wait for its row."""
     session.execute(_BOOK, {"agent": agent, "calls": calls, "cost_usd": cost_usd or Decimal(0)})
-
-
-def book_reuse(session: Session, *, agent: str, saved_usd: Decimal | None) -> None:
-    """A reply that was on record was not paid again."""
-    session.execute(_BOOK_REUSE, {"agent": agent, "reused": 1, "saved_usd": saved_usd or Decimal(0)})
 
 
 def spent(*, start: datetime, end: datetime) -> ScalarSelect[Decimal]:

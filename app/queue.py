@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCHEMA = "procrastinate"  # out of the way of our own tables
 
 TaskName = Literal[
-    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay", "rescore",
+    "intake", "triage", "review", "resume", "retention", "patterns", "propose", "replay", "rescore", "shadow",
     "batch_submit", "batch_collect",
     "report", "report_again", "mail",
 ]  # fmt: skip
@@ -51,6 +51,7 @@ TASKS: Mapping[TaskName, Task] = {
     "mail": Task(frozenset({"report_id"}), "short"),
     "replay": Task(frozenset({"replay_id"}), "model"),
     "rescore": Task(frozenset({"rescore_id"}), "model", priority=-1),  # nobody's ticket waits for it
+    "shadow": Task(frozenset({"reuse_id"}), "model", priority=-1),
     "batch_submit": Task(frozenset(), "model", priority=2),  # before the thousand reviews that its tickets are not
     "batch_collect": Task(frozenset(), "model", priority=2),
 }

@@ -32,6 +32,7 @@ LINES = {
     "replay": "trying proposals",
     "rescore": "re-scoring past tickets",
     "eval": "comparing models",
+    "shadow": "asking some again whose reply was reused",
     "chief": "the chief of staff",
     "probe": "finding out whether a key works again",
     "local": "the model on this machine (free)",

@@ -17,7 +17,8 @@ from app import ledger
 from app.clock import now
 from app.db import transaction
 from app.errors import DatabaseUnavailable
-from app.tables import Release, Run, table_of
+from app.queue import enqueue
+from app.tables import Release, Reuse, Run, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 
 DUPLICATE = "duplicate"  # outcome of a paid reply that another worker had recorded first
 PROBE = "probe"  # agent and purpose of the call that finds out whether a key works again
+SHADOW_EVERY = 100  # one reuse in so many is asked again in the shadow
 KEEP_AGAIN = (
     1.0,
     2.0,
@@ -73,20 +75,32 @@ class RunStore:
             return None if run is None else _reply(run)
 
     def find(self, question: Question) -> Reply | None:
-        """What was paid for another case and need not be paid again is counted as saved.
+        """What was paid for another case and need not be paid again is on record as saved.
 
         Not what this case was asked before: a job that is tried again, or a batch that was sent for it, saves nothing.
         """
         with transaction(self._engine) as session:
             run = _found(session, question.key)
             if run is not None and not self._own(run):
-                ledger.book_reuse(session, agent=question.agent, saved_usd=run.cost_usd)
+                self._reused(session, question, run)
             return None if run is None else _reply(run)
 
     def _own(self, run: Run) -> bool:
         """It was asked about the same revision under the same context."""
         mine = self._pinned["revision_id"], self._pinned["context_version"]
         return (run.revision_id, run.context_version) == mine
+
+    def _reused(self, session: Session, question: Question, run: Run) -> None:
+        """Once for each case, however often its job is tried; one in SHADOW_EVERY is asked again in the shadow."""
+        if self._pinned["revision_id"] is None:
+            return
+        case = {name: self._pinned[name] for name in ("revision_id", "context_version")}
+        row = {**case, "reply_key": question.key, "agent": question.agent, "saved_usd": run.cost_usd}
+        made = insert(_REUSES).values(**row).on_conflict_do_nothing().returning(_REUSES.c.id)
+        reuse_id = session.scalar(made)
+        first_question = question.purpose == "review" and not self._demonstration
+        if reuse_id is not None and first_question and reuse_id % SHADOW_EVERY == 0:
+            enqueue(session, "shadow", reuse_id=reuse_id)
 
     def keep(self, question: Question, reply: Reply) -> Reply:
         """Recorded also where the database is away for a moment."""
@@ -128,8 +142,9 @@ class RunStore:
 
 
 def for_its_own_sake() -> ColumnElement[bool]:
-    """The run was made to judge; those that try texts or models say nothing of what judging costs or how it goes."""
-    return and_(Run.purpose.not_like("replay%"), Run.rescore_id.is_(None), not_evaluating())
+    """The run was made to judge; those that try texts, models or reuse say nothing of what it costs or how it goes."""
+    trying = (Run.purpose.not_like("replay%"), Run.purpose.not_like("shadow%"), Run.rescore_id.is_(None))
+    return and_(*trying, not_evaluating())
 
 
 def not_evaluating() -> ColumnElement[bool]:
@@ -172,7 +187,7 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
     session.execute(insert(Run).values(context_version=in_force, **row, **kept))
 
 
-_RUNS = table_of(Run)
+_RUNS, _REUSES = table_of(Run), table_of(Reuse)
 _FIND = select(Run).where(Run.reply_key == bindparam("key"), Run.reply.is_not(None))
 
 

@@ -73,6 +73,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _nothing_in_the_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids go on from test to test: which reuse would be asked again is chance. Who tries that says so."""
+    monkeypatch.setattr("app.runs.SHADOW_EVERY", 2**40)
+
+
+@pytest.fixture(autouse=True)
 def _connections_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A gateway may live as long as its process; one of a test ends with it, and not as a warning in another's."""
     opened: list[Gateway] = []

@@ -34,6 +34,7 @@ from app.tables import (
     Release,
     Report,
     Rescore,
+    Reuse,
     Revision,
     Run,
     Ticket,
@@ -318,6 +319,12 @@ def make_report(session: Session, *, week: str = "2026-W03", **columns: object) 
     """A report about a week long over."""
     values = {"figures": {"version": 1}, "markdown": f"# Week {week}\n\nAll is well.\n", "actor": "ticketqc", **columns}
     return _added(session, Report(week=week, **values))
+
+
+def make_reuse(session: Session, **columns: object) -> Reuse:
+    """A ticket was served by a reply that was paid for another."""
+    values = {"context_version": make_context(session).version, "revision_id": make_ticket(session).revision_id}
+    return _added(session, Reuse(**{**values, **columns}))
 
 
 def make_rescore(session: Session, **columns: object) -> Rescore:

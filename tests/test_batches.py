@@ -186,7 +186,7 @@ def test_runs_are_booked_at_half_the_price_as_the_double_bills_them(
     booked_sums = session.scalars(select(tables.Spending)).all()
     assert sum((one.cost_usd for one in booked_sums), Decimal(0)) == double.account.cost
     assert sum(one.calls for one in booked_sums) == len(booked)
-    assert sum(one.reused for one in booked_sums) == 0, "a batch's reply that is put to use saves nothing"
+    assert session.scalars(select(tables.Reuse)).all() == [], "a batch's reply that is put to use saves nothing"
 
 
 def test_second_runs_and_repairs_go_live(deps: Deps, double: Double, session: Session) -> None:

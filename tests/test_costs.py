@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app import budget, diagnosis, ledger
+from app import budget, diagnosis
 from app.budget import Day
 from app.clock import now
 from app.periods import last_days
 from app.queries import costs
 from app.queries.figures import money
 from app.report_text import LINES
-from tests.factories import finding, make_connection, make_rescore, make_run, make_ticket, make_verdict
+from tests.factories import finding, make_connection, make_rescore, make_reuse, make_run, make_ticket, make_verdict
 from tests.test_budget import BERLIN
 from tests.test_pages_patterns import facts, page, rows, section
 
@@ -66,8 +66,8 @@ def test_costs_by_verdict_and_by_criterion_add_up(session: Session) -> None:
 
 def test_what_was_not_paid_again_stands_beside_what_was(session: Session, pages: TestClient) -> None:
     judged(session, outcome="pass", cost=CENT, criteria=("clear_problem",))
-    for _ in range(3):
-        ledger.book_reuse(session, agent="qc", saved_usd=CENT)
+    for number in range(3):
+        make_reuse(session, agent="qc", reply_key=str(number), saved_usd=CENT)
     session.commit()
     main = page(pages, "/costs")
     assert rows(section(main, "agents"))[-1][-2:] == ["3", "$0.030"]
@@ -75,16 +75,23 @@ def test_what_was_not_paid_again_stands_beside_what_was(session: Session, pages:
     assert rows(section(main, "criteria"))[-1][1:] == ["1", "$0.010"]
     assert "equal share" in section(main, "criteria").words
     assert facts(section(main, "month"))["Spent so far"] == "$0.010"
-    ledger.book_reuse(session, agent="triage", saved_usd=CENT)
+    assert "in the last 30 days none was" in section(main, "agents").words
+    for agrees in (True, False, None):
+        make_reuse(session, agent="triage", reply_key=str(agrees), saved_usd=CENT / 3, agrees=agrees)
     session.commit()
     (_, triage) = costs.by_agent(session, last_days(now()))
-    assert (triage.agent, triage.calls, triage.reused, triage.saved_usd) == ("triage", 0, 1, CENT)
+    assert (triage.agent, triage.calls, triage.reused, round(triage.saved_usd, 9)) == ("triage", 0, 3, CENT)
+    assert "in the last 30 days 1 of 2 did." in section(page(pages, "/costs"), "agents").words
+    for number in range(18):
+        make_reuse(session, agent="triage", reply_key=f"more {number}", saved_usd=None, agrees=True)
+    session.commit()
+    assert "19 of 20 did (95 % interval 76 % to 99 %)" in section(page(pages, "/costs"), "agents").words
 
 
 def test_every_kind_of_call_has_words_on_the_page(session: Session, pages: TestClient) -> None:
     """A probe after a bill that was not paid, for instance, must not take the page away for a week."""
     assert list(LINES) == list(money.LINES)
-    for purpose in ("prime", "second", "masked", "strong", "replay", "eval"):
+    for purpose in ("prime", "second", "masked", "strong", "replay", "eval", "shadow"):
         make_run(session, agent="qc", purpose=purpose, cost_usd=CENT)
     make_run(session, agent="qc", rescore_id=make_rescore(session).id, cost_usd=CENT)
     make_run(session, agent="probe", purpose="probe", cost_usd=CENT)

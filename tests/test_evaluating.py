@@ -24,7 +24,7 @@ from app.queries import costs
 from app.queries.figures import money, service
 from app.queries.routing import routing
 from app.queries.ticket import runs as shown_runs
-from app.tables import Eval, Label, Run, Spending, Ticket
+from app.tables import Eval, Label, Reuse, Run, Ticket
 from tests.double import Double, Fault, running
 from tests.double.answers import answer, recognise
 from tests.double.messages import ApiError
@@ -152,7 +152,7 @@ def test_the_same_again_is_paid_once_and_is_no_saving(session: Session, lead: Us
     assert {**first, "id": 0, "recorded_at": ""} == {**second, "id": 0, "recorded_at": ""}
     assert second["id"] > first["id"]
     assert "$0" in told
-    assert session.scalar(select(func.sum(Spending.reused))) == 0
+    assert session.scalar(select(func.count(Reuse.id))) == 0
     labelled(session, lead, 1)
     assert compared()["tickets"] == ENOUGH + 1
     assert len(double.account.calls) == paid + 4

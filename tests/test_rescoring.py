@@ -21,7 +21,7 @@ from app.queries import costs
 from app.queries.failures import chances
 from app.queries.figures import money
 from app.queries.ticket import runs as shown_runs
-from app.tables import AuditEvent, Rescore, RescoreResult, Run, Spending, Ticket, Verdict
+from app.tables import AuditEvent, Rescore, RescoreResult, Reuse, Run, Spending, Ticket, Verdict
 from tests.double import Double, running
 from tests.proposing import EDIT, Script, make_label, open_pattern
 from tests.rescored import begun, finished, reviewed, version_with, window
@@ -72,7 +72,7 @@ def jobs(session: Session) -> Sequence[object]:
 
 
 def saved(session: Session) -> int:
-    return session.scalar(select(func.coalesce(func.sum(Spending.reused), 0))) or 0
+    return session.scalar(select(func.count(Reuse.id))) or 0
 
 
 def test_what_would_change_is_told_with_the_findings_that_moved_and_nothing_live_changes(

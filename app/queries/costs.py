@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, and_, func, not_, select
 from app.local_model import PREFIX as LOCAL
 from app.queries.figures.tickets import within
 from app.runs import for_its_own_sake, not_evaluating
-from app.tables import Finding, Run, Spending, Verdict
+from app.shares import Share
+from app.tables import Finding, Reuse, Run, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -85,7 +86,7 @@ class CacheRow:
 
 
 def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
-    """The dearest first, without evaluations. Reuse is summed by quarter of an hour: those that began in the period."""
+    """The dearest first, without evaluations."""
     runs = (
         select(
             Run.agent,
@@ -101,16 +102,22 @@ def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
         .subquery()
     )
     reuse = (
-        select(Spending.agent, _sum(Spending.reused).label("reused"), func.sum(Spending.saved_usd).label("saved"))
-        .where(within(Spending.quarter, period))
-        .group_by(Spending.agent)
-        .having(func.sum(Spending.saved_usd) > 0)  # an agent may have saved everything, and so made no call
+        select(Reuse.agent, func.count().label("reused"), func.sum(Reuse.saved_usd).label("saved"))
+        .where(within(Reuse.recorded_at, period))
+        .group_by(Reuse.agent)
+        .having(func.sum(Reuse.saved_usd) > 0)  # an agent may have saved everything, and so made no call
         .subquery()
     )
     numbers = [func.coalesce(column, 0) for column in (*list(runs.c)[1:], reuse.c.reused, reuse.c.saved)]
     found: Select[Any] = select(func.coalesce(runs.c.agent, reuse.c.agent), *numbers)
     both = found.outerjoin_from(runs, reuse, reuse.c.agent == runs.c.agent, full=True)
     return tuple(AgentRow(*row) for row in session.execute(both.order_by(runs.c.cost.desc().nulls_last())))
+
+
+def reuse_agreed(session: Session, period: Period) -> Share:
+    """Of the replies that were asked again in the shadow, those that said the same."""
+    compared = select(func.count().filter(Reuse.agrees.is_(True)), func.count()).where(Reuse.agrees.is_not(None))
+    return Share(*session.execute(compared.where(within(Reuse.recorded_at, period))).one())
 
 
 def by_outcome(session: Session, period: Period) -> tuple[VerdictsRow, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.tables.base import Base, table_of
 from app.tables.batches import Batch, BatchRequest, BatchTicket
 from app.tables.improving import Draft, Eval, Mail, Pattern, PatternEvent, Proposal, Replay, Report
-from app.tables.judging import ContextVersion, Escalation, Finding, Observation, Release, Run, Triage, Verdict
+from app.tables.judging import ContextVersion, Escalation, Finding, Observation, Release, Reuse, Run, Triage, Verdict
 from app.tables.machinery import Breaker, ModelState, Tick
 from app.tables.money import BudgetStop, Reservation, Spending
 from app.tables.people import (
@@ -25,7 +25,7 @@ from app.tables.tickets import SEARCHED, Connection, Delivery, Import, Revision,
 __all__ = [
     "SEARCHED", "AuditEvent", "Base", "Batch", "BatchRequest", "BatchTicket", "BlindCheck", "Breaker", "BudgetStop",
     "Connection", "ContextVersion", "Delivery", "Draft", "Escalation", "Eval", "FailedSignIn", "Finding", "Import",
-    "Invitation", "Label", "LabelFinding", "Mail", "ModelState", "Observation", "Pattern", "PatternEvent", "Proposal",
-    "Release", "Replay", "Report", "Rescore", "RescoreResult", "Reservation", "Revision", "Run", "SignIn", "Spending",
-    "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing", "table_of",
+    "Invitation", "Label", "LabelFinding", "Mail", "ModelState", "Observation", "Pattern", "PatternEvent",
+    "Proposal", "Release", "Replay", "Report", "Rescore", "RescoreResult", "Reservation", "Reuse", "Revision",
+    "Run", "SignIn", "Spending", "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing", "table_of",
 ]  # fmt: skip

@@ -71,6 +71,24 @@ class Run(Base):
     )
 
 
+class Reuse(Base):
+    """A reply that was paid for another case, and that this case did not have to pay for again.
+
+    Some are asked again in the shadow, which changes no verdict: `agrees` says whether the model said the same.
+    """
+
+    __tablename__ = "reuses"
+    id: Mapped[int] = identity()
+    reply_key: Mapped[str]
+    agent: Mapped[str]
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"))
+    context_version: Mapped[str] = mapped_column(ForeignKey("contexts.version"))
+    saved_usd: Mapped[Decimal | None]  # what the reply had cost; null: no price is known for its model
+    agrees: Mapped[bool | None]  # null: it was not asked again, or nothing could be compared
+    recorded_at: Mapped[datetime] = moment()
+    __table_args__ = (UniqueConstraint("reply_key", "revision_id", "context_version"), Index(None, "recorded_at"))
+
+
 class Triage(Base):
     """Triage's answer for one intake, verified."""
 

@@ -1,4 +1,4 @@
-"""What was spent and saved, what is set aside for calls under way, and when a day's budget ended."""
+"""What was spent, what is set aside for calls under way, and when a day's budget ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.tables.base import Base, identity, moment
 
 
 class Spending(Base):
-    """Sums over `runs` and over replies found again, by quarter of an hour: days of any time zone are made of them.
+    """Sums over `runs`, by quarter of an hour: days of any time zone are made of them.
 
     Mutable: added to in the transaction that records the run.
     """
@@ -22,8 +22,6 @@ class Spending(Base):
     agent: Mapped[str] = mapped_column(primary_key=True)
     calls: Mapped[int] = mapped_column(server_default=text("0"))
     cost_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))  # of what has a price
-    reused: Mapped[int] = mapped_column(server_default=text("0"))  # replies that were found and not paid again
-    saved_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))  # what these had cost
 
 
 class Reservation(Base):

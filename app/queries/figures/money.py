@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
 
-LINES = ("tickets", "second", "masked", "strong", "replay", "rescore", "eval", "chief", "probe", "local")
+LINES = ("tickets", "second", "masked", "strong", "replay", "rescore", "eval", "shadow", "chief", "probe", "local")
 JUDGING = ("tickets", "second", "masked", "strong")
 _LOCAL = Run.model.startswith(LOCAL, autoescape=True)  # the demonstration model on this machine, which bills nobody
 _LINE = case(
     (_LOCAL, "local"),
-    *((Run.purpose.startswith(line), line) for line in ("replay", "eval")),
+    *((Run.purpose.startswith(line), line) for line in ("replay", "eval", "shadow")),
     (Run.rescore_id.is_not(None), "rescore"),
     (Run.agent == "chief_of_staff", "chief"),
     (Run.agent == PROBE, "probe"),
