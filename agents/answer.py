@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from agents.gateway import CallFailed
 from agents.lookalikes import skeleton
 from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
 
@@ -83,9 +84,9 @@ def _first_problem(error: ValidationError) -> str:
 
 def answered(ask: Ask, question: Question, read: Callable[[str], T]) -> T | Failed:
     """Asks, reads the answer, and asks once more with the mistake named where it cannot be read."""
-    reply = ask(question)
-    if failed := _no_answer(reply, question):
-        return failed
+    reply = _reply(ask, question)
+    if isinstance(reply, Failed):
+        return reply
     try:
         return read(reply.text)
     except InvalidAnswer as mistake:
@@ -97,20 +98,31 @@ def _repaired(
 ) -> T | Failed:
     remark = f"That answer cannot be used: {mistake}. Give the whole answer again, in the form that was asked for."
     turns = (*question.turns, Turn("assistant", reply.text.strip() or "(nothing)"), Turn("user", remark))
-    second = ask(replace(question, purpose=_REPAIR[question.purpose], turns=turns))
-    if failed := _no_answer(second, question):
-        return failed
+    second = _reply(ask, replace(question, purpose=_REPAIR[question.purpose], turns=turns))
+    if isinstance(second, Failed):
+        return second
     try:
         return read(second.text)
     except InvalidAnswer as still:
         return Failed("invalid_answer", f"invalid answer, also after a second try: {still}")
 
 
+def _reply(ask: Ask, question: Question) -> Reply | Failed:
+    """A reply with an answer in it. A question that the server finds too long is none that may be asked again."""
+    try:
+        reply = ask(question)
+    except CallFailed as failure:
+        if failure.code != "too_large":
+            raise
+        return _failed("context_exceeded")
+    return _no_answer(reply, question) or reply
+
+
 def _no_answer(reply: Reply, question: Question) -> Failed | None:
     """Why a reply is not even read. What repeats the private words was told to by the ticket: asking again is vain."""
     if question.private and _repeats(reply.text, question.private):
         return Failed("leaked", "hostile text: the answer repeats what only an instruction in the ticket can ask for")
-    return None if reply.outcome == "answered" else _failed(reply)
+    return None if reply.outcome == "answered" else _failed(reply.outcome, reply.stop_reason)
 
 
 def _repeats(text: str, words: Iterable[str]) -> bool:
@@ -129,11 +141,11 @@ def _spelled(text: str) -> str:
     return _NO_LETTER.sub("", skeleton(text))
 
 
-def _failed(reply: Reply) -> Failed:
+def _failed(outcome: Outcome, stop_reason: str = "") -> Failed:
     words = {
         "truncated": "the model's answer was cut off",
         "refused": "the model refused to answer",
         "context_exceeded": "the text did not fit into the model",
-        "unusable": f"the model stopped without an answer ({reply.stop_reason or 'no reason given'})",
+        "unusable": f"the model stopped without an answer ({stop_reason or 'no reason given'})",
     }
-    return Failed(FAILURES[reply.outcome], words[reply.outcome])
+    return Failed(FAILURES[outcome], words[outcome])

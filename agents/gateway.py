@@ -311,7 +311,8 @@ class Gateway:
                 return CallFailed("authentication", "the key holds a character that cannot be sent")
             return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {_why(error)}")
         if isinstance(error, sdk.APIStatusError):
-            code = code_of(error.status_code, named=(error.error_code, error.type))
+            named = (error.error_code, error.type)
+            code = code_of(error.status_code, named=named, message=error.api_message or "")
             words = f"HTTP {error.status_code}: {shown(error.api_message or str(error))}"
             return CallFailed(code, words, retry_after=retry_after(error.response.headers))
         if isinstance(error, sdk.APIError):

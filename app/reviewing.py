@@ -178,12 +178,16 @@ def give_up(deps: Deps, reason: str, *, revision_id: int) -> None:
 
 
 def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None:
-    """The case, and the ticket marked as running; None where there is nothing to do any more, or a batch does it."""
+    """The case, and the ticket marked as running; None where there is nothing to do any more, or a batch does it.
+
+    What code alone escalates does not wait for the batch.
+    """
     with transaction(deps.engine) as session:
         case = read_case(session, revision_id, ready)
-        if case is None or not _state(session, revision_id, "running", "", ~_BATCHED):
-            return None
-        return case
+        if case is None or _state(session, revision_id, "running", "", ~_BATCHED):
+            return case
+        escalate_by_code(session, case)  # it waits for its batch
+        return None
 
 
 def store_for(deps: Deps, case: Case, ready: Ready) -> RunStore:

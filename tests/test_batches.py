@@ -23,7 +23,7 @@ from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
 from app.handlers import HANDLERS
-from app.intake.recording import Arrival, record_all
+from app.intake.recording import NEXT_BATCH, Arrival, record_all
 from app.queries import batches as queries
 from tests.cast import MODEL
 from tests.double import BatchPlan, Double, Fault, running
@@ -187,6 +187,28 @@ def test_runs_are_booked_at_half_the_price_as_the_double_bills_them(
     assert sum((one.cost_usd for one in booked_sums), Decimal(0)) == double.account.cost
     assert sum(one.calls for one in booked_sums) == len(booked)
     assert session.scalars(select(tables.Reuse)).all() == [], "a batch's reply that is put to use saves nothing"
+
+
+@pytest.mark.parametrize("status", ["closed", "open"])
+def test_what_code_escalates_does_not_wait_for_the_batch(
+    deps: Deps, double: Double, session: Session, status: str
+) -> None:
+    still: dict[str, object] = {} if status == "closed" else {"status": "open", "closed_at": None}
+    threat, calm = (
+        arrive(session, number, description=text, **still)[0]
+        for number, text in ((1, "My lawyer will sue you if the VPN drops again."), (2, "It drops."))
+    )
+    jobs = "select task_name, args from procrastinate.procrastinate_jobs where lock is not null order by id"
+    for task, arguments in session.execute(text(jobs)).all():
+        HANDLERS[task].run(deps, **arguments)
+    session.expire_all()
+    rows = session.scalars(select(tables.Ticket).order_by(tables.Ticket.id)).all()
+    assert [(row.revision_id, row.escalated, row.review_note) for row in rows] == [
+        (threat, True, NEXT_BATCH),
+        (calm, False, NEXT_BATCH),
+    ]
+    assert {row.review_state for row in rows} == {"waiting_model" if status == "closed" else "open"}
+    assert double.account.calls == [], "all that costs is left to the batch"
 
 
 def test_second_runs_and_repairs_go_live(deps: Deps, double: Double, session: Session) -> None:

@@ -216,6 +216,26 @@ def test_where_triage_gives_no_answer_about_a_closed_ticket_a_person_decides(
     assert session.scalars(select(tables.Observation.agent)).all() == ["triage"]
 
 
+@pytest.mark.parametrize("kind", ["too_long", "too_large"])
+@pytest.mark.parametrize("status", ["closed", "open"])
+def test_what_the_server_finds_too_long_goes_to_a_person_and_is_not_asked_again(
+    deps: Deps, double: Double, session: Session, kind: Kind, status: str
+) -> None:
+    answering(double)
+    double.fault(Fault(kind))
+    open_ticket: dict[str, Any] = {"status": "open", "closed_at": None} if status == "open" else {}
+    revision_id = arrive(session, **open_ticket)
+    (reviewing.triage if open_ticket else reviewing.review)(deps, revision_id=revision_id)
+    ticket = ticket_of(session, revision_id)
+    assert ticket.escalated
+    assert len(double.account.calls) == (1 if open_ticket else 2), "one for each agent"
+    assert set(session.scalars(select(tables.Observation.code))) == {"context_exceeded"}
+    if not open_ticket:
+        assert (ticket.review_state, ticket.outcome) == ("done", "escalate")
+        verdict = session.scalars(select(tables.Verdict)).one()
+        assert "the text did not fit into the model" in verdict.reasons[0]
+
+
 def test_an_open_ticket_that_is_too_long_is_not_sent_to_a_model_but_to_a_person(
     deps: Deps, double: Double, session: Session
 ) -> None:

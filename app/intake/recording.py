@@ -161,7 +161,7 @@ def _newest(
     batched = standing is None and batch
     if batched:
         session.execute(insert(BatchTicket).values(revision_id=revision_id).on_conflict_do_nothing())
-    elif standing is None:
+    if standing is None:
         task: queue.TaskName = "review" if finished else "triage"
         lock = f"ticket:{recorded.ticket_id}"  # states of one ticket are judged one after the other
         queue.enqueue(session, task, lock=lock, once=f"{task}:{revision_id}", revision_id=revision_id)

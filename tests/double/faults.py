@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Kind = Literal[
     "rate_limit", "overloaded", "server_error", "invalid_key", "billing", "permission",  # an error instead of a reply
     "spend_limit", "on_hold",  # too, told apart by the error's code alone
+    "too_long", "too_large",  # too, about this question alone: its tokens, its bytes
     "hang", "cut_before", "cut_middle",  # no reply, or half of one
     "refuse", "truncate", "empty", "slow",  # a reply that is no answer, or a late one
     "all_met", "three_not_met", "false_quote", "invalid_json", "wrong_schema",  # another answer
@@ -29,6 +30,8 @@ ERRORS: Mapping[str, tuple[int, str, str]] = {
     "billing": (402, "billing_error", "Your credit balance is too low to access the API."),
     "permission": (403, "permission_error", "Your API key does not have permission to use this model."),
     "spend_limit": (429, "rate_limit_error", "You have reached your monthly usage limit."),
+    "too_long": (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+    "too_large": (413, "request_too_large", "Request exceeds the maximum size"),
     "on_hold": (400, "invalid_request_error", "This organization has been disabled."),
 }
 ERROR_CODES: Mapping[str, str] = {"spend_limit": "enforced_spend_limit_reached", "on_hold": "organization_on_hold"}
