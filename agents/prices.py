@@ -54,7 +54,13 @@ class Price(BaseModel):
         """US$ for one reply; the long rates where its whole prompt passes above_input_tokens."""
         prompt = usage.input + usage.cache_write_5m + usage.cache_write_1h + usage.cache_read
         long = self.above_input_tokens is not None and prompt > self.above_input_tokens
-        prefix = "long_" if long else ""
+        return self._cost(usage, "long_" if long else "")
+
+    def cost_of_many(self, usage: Usage) -> Decimal:
+        """US$ for replies whose tokens are summed, none of them with a prompt for the long rates."""
+        return self._cost(usage, "")
+
+    def _cost(self, usage: Usage, prefix: str) -> Decimal:
         rates: list[Decimal] = [getattr(self, prefix + kind) for kind in TOKEN_KINDS]
         tokens: list[int] = [getattr(usage, kind) for kind in TOKEN_KINDS]
         return sum((rate * count for rate, count in zip(rates, tokens, strict=True)), Decimal(0)) / MILLION
@@ -102,6 +108,12 @@ def cost(model: str, usage: Usage, *, on: date, batch: bool = False, geo: str = 
         return None
     names = (*(["batch"] if batch else []), f"geo:{geo}")
     return price.cost(usage) * math.prod((_factor(name, on) for name in names), start=Decimal(1))
+
+
+def cost_of_many(model: str, usage: Usage, *, on: date, batch: bool = False) -> Decimal | None:
+    """US$ of many replies of a day whose tokens are summed, each with a short prompt; None where unknown."""
+    price = price_of(model, on=on)
+    return None if price is None else price.cost_of_many(usage) * (_factor("batch", on) if batch else 1)
 
 
 def most(model: str, *, prompt: int, output: int, on: date, batch: bool = False) -> Decimal | None:

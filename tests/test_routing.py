@@ -6,17 +6,29 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
+from agents.prices import cost
+from agents.question import Usage
 from app.clock import now
-from app.queries.routing import routing
-from tests.factories import make_revision, make_run, make_ticket, make_verdict, office_ticket
+from app.queries.routing import by_strong_alone, routing
+from app.web.app import create_app
+from tests.browsers import signed_in
+from tests.factories import make_batch, make_revision, make_run, make_ticket, make_verdict, office_ticket
 from tests.test_pages_patterns import page, section
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
     from starlette.testclient import TestClient
 
+    from app.settings import Settings
+    from app.tables import User
+    from app.vault import Vault
+
 DAY = timedelta(days=1)
 CENT = Decimal("0.01")
+SONNET = "claude-sonnet-5-5"
 
 
 def verdicts(session: Session) -> None:
@@ -67,3 +79,26 @@ def test_the_table_stands_on_the_page_of_agents(pages: TestClient, session: Sess
     assert rows["Strong model"] == ["1", "0", "17 %", "$0.010", "1", "0", "14 %", "$0.010"]
     assert "Checks alone: no model, or the text is too long" in rows
     assert "Together" in table.words
+
+
+def test_what_the_strong_model_alone_would_have_cost_stands_below_it_with_the_share_for_people(
+    engine: Engine, vault: Vault, settings: Settings, session: Session, lead: User
+) -> None:
+    verdicts(session)
+    make_run(session, model="local:qwen", cost_usd=Decimal(0))
+    make_run(session, batch_id=make_batch(session).id, cost_usd=CENT)
+    session.commit()
+    month = now() - 30 * DAY
+    each = cost(SONNET, Usage(input=812, output=348, cache_read=4710), on=now().date())
+    assert each is not None
+    assert by_strong_alone(session, SONNET, after=month) == each * Decimal("3.5"), "three live, one at half the price"
+    assert by_strong_alone(session, "claude-unheard-of", after=month) is None
+    assert by_strong_alone(session, SONNET, after=now()) == 0
+    keyed = settings.model_copy(update={"anthropic_api_key": SecretStr("sk-test")})
+    for there, said in ((keyed, True), (keyed.model_copy(update={"worker_model": SONNET}), False), (settings, False)):
+        shown = signed_in(create_app(engine=engine, vault=vault, settings=there), session, lead)
+        words = section(page(shown, "/agents"), "routing").words
+        assert (f"Had {SONNET} judged all tickets of these 30 days" in words) == said
+        if said:
+            assert "would have cost $0.020, 0.2 times what judging did cost" in words
+            assert "43 % of the verdicts went to a person." in words

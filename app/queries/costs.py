@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from app.periods import Period
 
 CACHE_LIVES = timedelta(minutes=5)  # from its last use
-_BILLED = not_(Run.model.startswith(LOCAL, autoescape=True))
+BILLED = not_(Run.model.startswith(LOCAL, autoescape=True))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
             _sum(_PROMPT).label("prompt"),
             _sum(Run.output_tokens).label("output"),
         )
-        .where(within(Run.recorded_at, period), not_evaluating(), _BILLED)
+        .where(within(Run.recorded_at, period), not_evaluating(), BILLED)
         .group_by(Run.agent)
         .subquery()
     )
@@ -132,7 +132,7 @@ def by_criterion(session: Session, period: Period) -> tuple[CriterionRow, ...]:
     """Of each context version, what quality control cost in the period is divided by the findings it led to."""
     spent = (
         select(Run.context_version.label("version"), func.sum(Run.cost_usd).label("cost"))
-        .where(within(Run.recorded_at, period), Run.agent == "qc", for_its_own_sake(), _BILLED)
+        .where(within(Run.recorded_at, period), Run.agent == "qc", for_its_own_sake(), BILLED)
         .group_by(Run.context_version)
         .subquery()
     )
@@ -165,7 +165,7 @@ def cache(session: Session, *, since: datetime) -> tuple[CacheRow, ...]:
         _PROMPT.label("prompt"),
         (Run.recorded_at - before > CACHE_LIVES).label("late"),
     )
-    work = (Run.replied, not_evaluating(), _BILLED, Run.agent != "probe")
+    work = (Run.replied, not_evaluating(), BILLED, Run.agent != "probe")
     one = calls.where(Run.recorded_at > since, *work).subquery()
     found = select(
         one.c.agent,

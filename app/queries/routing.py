@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import BigInteger, and_, case, func, select
 
 from agents.judge import Route
+from agents.prices import TOKEN_KINDS, cost_of_many
+from agents.question import Usage
+from app.queries.costs import BILLED
 from app.runs import for_its_own_sake
 from app.tables import Run, Verdict
 
@@ -74,6 +77,24 @@ def routing(session: Session, *, week: datetime, month: datetime) -> tuple[Routi
         weeks.append(StepRow(step, settled, handed, cost))
         months.append(StepRow(step, settled_month, handed_month, cost_month))
     return Routing(tuple(weeks)), Routing(tuple(months))
+
+
+def by_strong_alone(session: Session, model: str, *, after: datetime) -> Decimal | None:
+    """US$ that triage and the first QC run would have cost at this model's prices; None where one is unknown.
+
+    For the tokens that they did take: a strong model thinks before it answers, and writes more. No ticket is long
+    enough for the rates of long prompts.
+    """
+    day, batch = func.date(func.timezone("UTC", Run.recorded_at)), Run.batch_id.is_not(None)
+    tokens = [func.sum(getattr(Run, f"{kind}_tokens")).cast(BigInteger) for kind in TOKEN_KINDS]
+    first = (Run.purpose.in_(("review", "repair")), Run.replied, Run.recorded_at > after, BILLED)
+    rows = session.execute(select(day, batch, *tokens).where(*first, for_its_own_sake()).group_by(day, batch))
+    each = [
+        cost_of_many(model, Usage(**dict(zip(TOKEN_KINDS, sums, strict=True))), on=on, batch=by_batch)
+        for on, by_batch, *sums in rows
+    ]
+    known = [cost for cost in each if cost is not None]
+    return sum(known, Decimal(0)) if len(known) == len(each) else None
 
 
 def _counted(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[int, ...]]:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from the signature
 
 from agents.context import READ_BY
 from app import releases
+from app.models import choose
 from app.queries import agents as queries
 from app.queries import contexts
 from app.queries import patterns as pattern_queries
 from app.queries.agents import UsageRow
 from app.queries.failures import by_day, chances, last_days, rate
-from app.queries.routing import routing
+from app.queries.routing import by_strong_alone, routing
 from app.tables import Pattern
 from app.web import names
 from app.web.guard import guard
 from app.web.view import Viewed  # noqa: TC001  FastAPI reads it from the signature
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
     from sqlalchemy.orm import Session
 
     from app.queries.failures import Chances, DailyRow
     from app.queries.patterns import PatternRow, ProposalRow
+    from app.settings import Settings
 
 router = APIRouter(dependencies=[Depends(guard)])
 
@@ -84,7 +89,22 @@ def agents(view: Viewed) -> HTMLResponse:
         names=named,
         zone=view.settings.timezone,
         routing=routing(session, week=week.after, month=month.after),
+        strong=_strong_alone(session, view.settings, after=month.after),
     )
+
+
+class StrongAlone(NamedTuple):
+    """What the same month would have cost, had the strong model judged everything: at least."""
+
+    model: str
+    cost_usd: Decimal
+
+
+def _strong_alone(session: Session, settings: Settings, *, after: datetime) -> StrongAlone | None:
+    """None where the strong tier is no other model than the worker, or has no price."""
+    model = choose(settings, "strong").model
+    cost = None if model == choose(settings).model else by_strong_alone(session, model, after=after)
+    return StrongAlone(model, cost) if cost else None
 
 
 def _lines(agent: str, failed: tuple[DailyRow, ...], possible: Chances) -> tuple[FailureLine, ...]:
