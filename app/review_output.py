@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from agents.judge import Route
     from agents.question import Usage
     from agents.triage import RuleHit, Triage
     from app.review_file import Report, Reviewed
 
+STEPS: Mapping[Route, str] = {
+    "checks": "checks alone",
+    "worker": "the worker",
+    "second": "its second run",
+    "masked": "a run without hostile text",
+    "strong": "the strong model",
+}
 LONGEST_ID = 40  # columns; whatever a ticket calls itself, its verdict has room
 MARKS: Mapping[str, tuple[str, str]] = {
     "pass": ("✓ pass", "green"),
@@ -120,6 +128,8 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         left += reviewed.left
     everything = first + second + masked + strong
     decided = outcomes["pass"] + outcomes["fail"]
+    judgements = [reviewed.judgement for reviewed in report.reviewed if reviewed.judgement]
+    settled = Counter(judgement.route for judgement in judgements if judgement.verdict.outcome != "escalate")
     cost = everything.known_cost
     return {
         "tickets": len(report.reviewed),
@@ -129,6 +139,7 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         "not_judged": outcomes["not_judged"],
         "left_by_budget": left,
         "skipped_rows": len(report.bad_rows),
+        "settled_by": {step: settled[step] for step in STEPS if settled[step]},
         "pass_rate": round(outcomes["pass"] / decided, 4) if decided else None,
         "tokens": _tokens(everything.usage),
         "cache_hit_rate": _hit_rate(everything.usage),
@@ -239,6 +250,7 @@ def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
             f"tokens: {tokens['input']:,} in, {tokens['cache_read']:,} from cache, {tokens['cache_write']:,} cached, "
             f"{tokens['output']:,} out; cache hit rate {hit}; {sums['replies_reused']} replies reused"
         ),
+        _settled_line(sums),
         _cost_line(sums),
         f"{sums['seconds']:.1f} s (start-up {sums['startup_seconds']:.1f} s)",
         f"judged by {_judge(report)}, context {report.context.version[:12]}",
@@ -254,6 +266,13 @@ def _summary(report: Report, sums: Mapping[str, Any]) -> Group:
         )
     lines += [f"skipped line {row.line}: {row.problem}" for row in report.bad_rows]
     return Group(Text(), *map(_plain, lines))
+
+
+def _settled_line(sums: Mapping[str, Any]) -> str:
+    """The last step that tickets went through, where it did not hand them to a person."""
+    of = sums["tickets"]
+    steps = [f"{STEPS[step]} {number} ({number / of:.0%})" for step, number in sums["settled_by"].items()]
+    return f"settled by: {', '.join(steps) or 'none'}; to a person {sums['escalated']} ({sums['escalated'] / of:.0%})"
 
 
 def _cost_line(sums: Mapping[str, Any]) -> str:

@@ -102,6 +102,10 @@ def test_a_second_run_pays_nothing_and_says_the_same(desk: Desk, double: Double)
     for before, after in zip(first.report["tickets"], second.report["tickets"], strict=True):
         assert {**before, "cost_usd": 0.0} == after
     totals = second.report["totals"]
+    settled, people = sum(totals["settled_by"].values()), totals["escalated"]
+    assert settled + people == 20
+    words = f"; to a person {people} ({people * 5} %)".replace(" %", "%")
+    assert words in " ".join(desk.review().out.split())
     assert (totals["cost_usd"], totals["replies_reused"]) == (0.0, calls - PRIMING)
     assert totals["second_runs"] == first.report["totals"]["second_runs"] <= 4
 

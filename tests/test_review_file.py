@@ -199,6 +199,7 @@ def test_first_and_second_runs_and_priming_add_up() -> None:
     report = reviewed(10, model=Model(qc=ASKED_TWICE))
     sums = totals(report, startup_seconds=0.0)
     assert sums["second_runs"] == 2
+    assert sums["settled_by"] == {"worker": 8, "second": 2}
     each = Decimal("0.000315")  # what the cast's usage costs
     assert Decimal(str(sums["cost_second_runs_usd"])) == 2 * each
     priming = 2 * (Decimal("0.125") * 4_000 + Decimal("0.50")) / 1_000_000
