@@ -186,10 +186,13 @@ class Gateway:
             self._mode = "tool"
         return facts
 
-    def ask(self, question: Question) -> Reply:
-        """One attempt. A reply of any outcome is returned, because it is paid; no reply raises CallFailed."""
+    def ask(self, question: Question, ttl: Ttl = "5m") -> Reply:
+        """One attempt. A reply of any outcome is returned, because it is paid; no reply raises CallFailed.
+
+        `ttl` is how long the vendor's cache keeps the stable prefix from its last use.
+        """
         started = time.monotonic()
-        message = self._create(self._request(question), patience=self._patience(question))
+        message = self._create(self._request(question, ttl=ttl), patience=self._patience(question))
         latency = round((time.monotonic() - started) * 1000)
         text, outcome = self._read(message)
         return _reply(message, text=text, outcome=outcome, latency_ms=latency)

@@ -9,14 +9,14 @@ import random
 import threading
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agents.gateway import CallFailed, Gateway, Ttl
 from app.limiter import LONGEST_PAUSE, Limiter, NotSent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from agents.message_batches import MessageBatches
     from agents.question import Question, Reply
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 TRIES = 6
 FIRST_WAIT = 0.5  # seconds at the most before the second try; doubles up to LONGEST_WAIT
 LONGEST_WAIT = 8.0
-WARM_SECONDS = 240.0  # a vendor's cache lives 300 s from its last use
+LIVES: Mapping[Ttl, float] = {"5m": 300.0, "1h": 3600.0}  # seconds from its last use, in the vendor's cache
+ON_THE_WAY = 60.0  # seconds that a call may take to get there: a cache that ends within them counts as gone
 
 
 class Store(Protocol):
@@ -112,35 +113,54 @@ class Pace:
         self._ended.wait(random.uniform(0.0, longest))  # noqa: S311  full jitter: not all threads come back at once
 
 
-@dataclass
-class _Prefix:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    used_at: float = float("-inf")
+class Prefix:
+    """What many questions begin with, in the vendor's cache: while it is cold, one call writes it and the others wait.
 
-    @property
-    def warm(self) -> bool:
-        return time.monotonic() - self.used_at < WARM_SECONDS
+    It is written for an hour where the last use is longer ago than the shorter cache lives, but less than an hour: a
+    few tickets an hour would else write it again each time. An hour costs 2 times fresh text, the shorter time 1.25
+    times; a read a tenth, and it makes either live on.
+    """
 
-
-class PrefixGate:
-    """Lets one call write a cold prefix into the vendor's cache while the others that would write it again wait."""
-
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.ttl: Ttl = "5m"
+        self._clock = clock
         self._lock = threading.Lock()
-        self._prefixes: dict[tuple[str, str, tuple[str, ...]], _Prefix] = {}
+        self._used_at = float("-inf")
 
     @contextmanager
-    def turn(self, question: Question) -> Iterator[None]:
-        with self._lock:
-            prefix = self._prefixes.setdefault((question.model, question.schema_hash, question.system), _Prefix())
-        if not prefix.warm:
-            with prefix.lock:
-                if not prefix.warm:
+    def turn(self) -> Iterator[None]:
+        """Around each call that begins with it."""
+        if not self._warm:
+            with self._lock:
+                if not self._warm:
+                    self.ttl = "1h" if self._idle < LIVES["1h"] else "5m"
                     yield
-                    prefix.used_at = time.monotonic()
+                    self._used_at = self._clock()
                     return
         yield
-        prefix.used_at = time.monotonic()
+        self._used_at = self._clock()
+
+    @property
+    def _idle(self) -> float:
+        return self._clock() - self._used_at
+
+    @property
+    def _warm(self) -> bool:
+        return self._idle < LIVES[self.ttl] - ON_THE_WAY
+
+
+class Prefixes:
+    """Those of one endpoint: a model and an output format are part of what the vendor keeps."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str, tuple[str, ...]], Prefix] = {}
+
+    def of(self, question: Question) -> Prefix:
+        with self._lock:
+            key = (question.model, question.schema_hash, question.system)
+            return self._known.setdefault(key, Prefix(self._clock))
 
 
 class KeyedLocks:
@@ -172,12 +192,19 @@ class KeyedLocks:
 class Asking:
     """The model as the agents see it, with memory, pace, a budget and a warm cache around it."""
 
-    def __init__(self, gateway: Gateway, *, pace: Pace, purse: Purse | None = None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        pace: Pace,
+        purse: Purse | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._gateway = gateway
         self._pace = pace
         self._purse = purse
         gateway.listen(pace.limiter.heard)
-        self._gate = PrefixGate()
+        self._prefixes = Prefixes(clock)
         self._asking = KeyedLocks()
 
     def ask(self, question: Question, store: Store) -> Asked:
@@ -195,7 +222,7 @@ class Asking:
         """Warms the vendor's cache for this question's prefix; None where the endpoint keeps prefixes by itself."""
         if self._gateway.mode == "tool":
             return None
-        return self._attempt(lambda asked: self._gateway.prime(asked, ttl=ttl), question, store)
+        return self._attempt(lambda asked, _: self._gateway.prime(asked, ttl=ttl), question, store)
 
     @property
     def batches(self) -> MessageBatches | None:
@@ -213,11 +240,11 @@ class Asking:
     def close(self) -> None:
         self._gateway.close()
 
-    def _attempt(self, call: Callable[[Question], Reply], question: Question, store: Store) -> Reply:
-        warm = self._gateway.mode == "tool"
+    def _attempt(self, call: Callable[[Question, Ttl], Reply], question: Question, store: Store) -> Reply:
+        prefix = self._prefixes.of(question)
         return self._pace.attempt(
-            lambda: call(question),
+            lambda: call(question, prefix.ttl),
             model=question.model,
-            around=nullcontext if warm else lambda: self._gate.turn(question),
+            around=nullcontext if self._gateway.mode == "tool" else prefix.turn,
             on_failure=lambda failure: store.failed(question, failure),
         )

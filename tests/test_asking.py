@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +19,8 @@ from tests.cast import MODEL, nonce_for, reply, revision, shipped_context
 from tests.double import Double, Fault, running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agents.question import Question, Reply
     from tests.double.faults import Kind
 
@@ -40,10 +42,12 @@ class Memory:
         self.failures.append(failure.code)
 
 
-def asking(double: Double, *, concurrency: int = 16, timeout: float = 5.0) -> Asking:
+def asking(
+    double: Double, *, concurrency: int = 16, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic
+) -> Asking:
     gateway = Gateway(Endpoint(double.key, double.base_url, timeout_seconds=timeout))
     gateway.look_up(MODEL)
-    return Asking(gateway, pace=Pace(Limiter(maximum=concurrency)))
+    return Asking(gateway, pace=Pace(Limiter(maximum=concurrency)), clock=clock)
 
 
 def question(number: int = 0) -> Question:
@@ -74,6 +78,46 @@ def test_a_cold_prefix_is_written_by_one_call_and_read_by_the_others() -> None:
             list(pool.map(lambda number: speaker.ask(question(number), memory), range(8)))
         written = [call.use.write_5m for call in double.account.calls if call.use and call.use.write_5m]
         assert len(written) == 1
+
+
+@dataclass
+class Clock:
+    """Ours and the vendor's."""
+
+    double: Double
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.double.advance(seconds)
+
+
+def test_a_prefix_is_kept_for_an_hour_where_it_is_used_again_within_one_but_not_within_minutes(double: Double) -> None:
+    clock, memory = Clock(double), Memory()
+    speaker = asking(double, clock=clock)
+    told = []
+    for number, minutes in enumerate((0, 1, 4.5, 20, 50, 2, 70, 1, 59.5, 58)):
+        clock.advance(60 * minutes)
+        speaker.ask(question(number), memory)
+        use = double.account.calls[-1].use
+        assert use is not None
+        told.append("read" if use.read else "5m" if use.write_5m else "1h")
+        assert not (use.write_5m and use.write_1h)
+    assert told == ["5m", "read", "read", "1h", "read", "read", "5m", "read", "1h", "read"]
+
+
+def test_a_busy_desk_never_pays_for_an_hour(double: Double) -> None:
+    clock, memory = Clock(double), Memory()
+    speaker = asking(double, clock=clock)
+    for number in range(30):
+        clock.advance(200)
+        speaker.ask(question(number), memory)
+    uses = [call.use for call in double.account.calls if call.use]
+    assert [use.write_1h for use in uses] == [0] * 30
+    assert [bool(use.write_5m) for use in uses] == [True] + [False] * 29
 
 
 @pytest.mark.parametrize("kind", ["rate_limit", "overloaded", "server_error", "cut_before", "cut_middle"])

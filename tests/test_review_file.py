@@ -71,7 +71,7 @@ class Scripted:
     def listen(self, _heard: object) -> None:
         """It has no limits to speak of."""
 
-    def ask(self, question: Question) -> Reply:
+    def ask(self, question: Question, _ttl: Ttl) -> Reply:
         return self.model(question)
 
     def prime(self, question: Question, *, ttl: Ttl) -> Reply:  # noqa: ARG002  a scripted cache keeps everything

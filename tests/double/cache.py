@@ -60,12 +60,12 @@ class PromptCache:
         return CacheUse(input=prompt.tokens - end, write_5m=end - max(hour, read), write_1h=hour - read, read=read)
 
     def write(self, prompt: Prompt, model: Model, *, now: float) -> None:
-        """The reply has begun: each breakpoint's prefix can be read from now on."""
+        """The reply has begun: each breakpoint's prefix can be read from now on. What was there keeps its own time."""
         for block in prompt.blocks:
             if block.marker and _long_enough(block, model):
-                ttl = SECONDS[_ttl(block)]
                 entry = self._entries.get(block.digest)
-                if entry is None or entry.expires < now + ttl:
+                if entry is None or entry.expires <= now:
+                    ttl = SECONDS[_ttl(block)]
                     self._entries[block.digest] = Entry(ttl, now + ttl)
 
     def _longest(self, prompt: Prompt, marks: list[int], *, now: float) -> Block | None:
