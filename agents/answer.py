@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from agents.gateway import CallFailed
 from agents.lookalikes import skeleton
+from agents.prompt import neutralise
 from agents.question import Ask, Outcome, Purpose, Question, Reply, Turn
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _REPAIR: Mapping[Purpose, Purpose] = {
     "propose": "propose_repair",
     "opening": "opening_repair",
 }
+LONGEST_REPEATED = 20_000  # characters of an answer that is to be mended; no usual one comes near
 LONGEST_PLACE = 80  # characters of where a mistake is
 # Names there may be the model's own, and so the ticket's: outside the fence no sentence of theirs is repeated.
 _NAME = re.compile(r"\w{1,40}", re.ASCII)
@@ -97,7 +99,7 @@ def _repaired(
     ask: Ask, question: Question, read: Callable[[str], T], *, reply: Reply, mistake: InvalidAnswer
 ) -> T | Failed:
     remark = f"That answer cannot be used: {mistake}. Give the whole answer again, in the form that was asked for."
-    turns = (*question.turns, Turn("assistant", reply.text.strip() or "(nothing)"), Turn("user", remark))
+    turns = (*question.turns, Turn("assistant", _repeated(reply.text)), Turn("user", remark))
     second = _reply(ask, replace(question, purpose=_REPAIR[question.purpose], turns=turns))
     if isinstance(second, Failed):
         return second
@@ -105,6 +107,12 @@ def _repaired(
         return read(second.text)
     except InvalidAnswer as still:
         return Failed("invalid_answer", f"invalid answer, also after a second try: {still}")
+
+
+def _repeated(text: str) -> str:
+    """An answer as the model sees it again: it may quote the ticket, so it is made as harmless, and one line."""
+    line = " ".join(text[:LONGEST_REPEATED].splitlines())
+    return neutralise(line).strip() or "(nothing)"
 
 
 def _reply(ask: Ask, question: Question) -> Reply | Failed:

@@ -215,7 +215,8 @@ class Comparison:
     """Two models on tickets where both, and a person, said something. `better` is empty where nobody can tell.
 
     `more`: so many more such labels would show a difference like the one seen; None where there is none to show, or
-    where there are too few to say anything, or where it is decided.
+    where there are too few to say anything, or where it is decided. `at_least`: where there are too few, so many more
+    bring them to FEWEST, from where on `more` is known; None elsewhere.
     """
 
     subject: str
@@ -226,6 +227,7 @@ class Comparison:
     second_only: int
     better: str = ""
     more: int | None = None
+    at_least: int | None = None
 
 
 def compare(wanted: Sequence[Wanted], first: Arm, second: Arm, subject: str) -> tuple[Comparison, Measure]:
@@ -233,7 +235,7 @@ def compare(wanted: Sequence[Wanted], first: Arm, second: Arm, subject: str) -> 
     pairs = _paired(wanted, first, second, subject)
     found = Comparison(subject, first.model, second.model, *pairs)
     if pairs.n < FEWEST:
-        return found, Measure(None, None)
+        return Comparison(**{**asdict(found), "at_least": FEWEST - pairs.n}), Measure(None, None)
     if separated(pairs):
         better = first if pairs.first_only > pairs.second_only else second
         return Comparison(**{**asdict(found), "better": better.model}), difference(pairs)

@@ -39,6 +39,8 @@ MOST_ITEMS = 4  # of any list in an answer, where the server lets us say so
 MOST_TOOL_TOKENS = 4_000  # of an answer in `tool` mode: nothing is thought there, and such a model's context is small
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
 _NO_MODEL_LIST = frozenset({404, 405, 501})  # of servers that have only the messages
+# What comes of using a value that has not the type which the SDK promises: it lets everything through.
+_NOT_OF_THIS_API = (ValueError, TypeError, AttributeError)
 # Whoever asks for a fruit gets this only if the format was enforced.
 _ONLY_ONE_ANSWER = {
     "type": "object",
@@ -217,10 +219,15 @@ class Gateway:
         )
 
     def _reply_in_batch(self, message: object) -> Reply | None:
-        if not isinstance(message, self._sdk.types.Message) or not isinstance(message.content, list):
+        """None where it is no message of this API."""
+        if not isinstance(message, dict) or not isinstance(message.get("content"), list):
             return None
-        text, outcome = self._read(message)
-        return _reply(message, text=text, outcome=outcome, latency_ms=0)
+        try:
+            made = self._sdk.types.Message.construct(**message)
+            text, outcome = self._read(made)
+            return _reply(made, text=text, outcome=outcome, latency_ms=0)
+        except _NOT_OF_THIS_API:
+            return None
 
     @contextmanager
     def _batch_failures(self) -> Iterator[None]:
@@ -234,7 +241,7 @@ class Gateway:
             raise self._failure(error) from error
         except self._http.HTTPError as error:  # results are read line by line, past the SDK's own care
             raise CallFailed("connection", f"the connection broke: {type(error).__name__}") from error
-        except (ValueError, TypeError, AttributeError) as error:  # the SDK lets through what is not of this API
+        except _NOT_OF_THIS_API as error:
             raise CallFailed("server_error", "the server's answer is not of this API") from error
 
     def probe(self, model: str) -> Reply:

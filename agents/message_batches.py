@@ -9,6 +9,7 @@ Source: the Message Batches API, version 2026-10-21, and the installed SDK.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from agents.prompt import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 SUBMIT_SECONDS = 300.0  # for the upload of a whole batch
 PAGE = 100  # batches in a listing
 LONGEST_PROBLEM = 200  # characters of a server's words about one request
+NO_MESSAGE = "the server's answer is no message of this API"
+UNREADABLE = "its result cannot be read"
+_CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # no other was ever taken
 # Errors of a single request that asking again will not mend.
 _AT_FAULT = frozenset({"invalid_request_error", "request_too_large", "not_found_error"})
 
@@ -58,7 +62,10 @@ class BatchState:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of one request. `final`: the request itself was at fault, so asking it again will not help."""
+    """What became of one request. `final`: the request itself was at fault, so asking it again will not help.
+
+    `custom_id` is empty where a line does not say whose it is.
+    """
 
     custom_id: str
     kind: Kind
@@ -75,7 +82,7 @@ class MessageBatches:
         api: Any,  # noqa: ANN401  only the gateway may name the SDK's types
         *,
         request_of: Callable[[Question], dict[str, Any]],
-        reply_of: Callable[[Any], Reply | None],
+        reply_of: Callable[[object], Reply | None],
         translated: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._api = api
@@ -109,27 +116,62 @@ class MessageBatches:
             return list(takewhile(lambda batch: batch.created_at >= since, listed))
 
     def results(self, batch_id: str) -> Iterator[BatchResult]:
-        """One for each request of an ended batch, in any order."""
-        with self._translated():
-            lines = self._api.results(batch_id)
-            try:
-                for line in lines:
-                    yield self._result(line)
-            finally:
-                lines.close()
+        """One for each line about an ended batch, in any order; one that cannot be read takes nothing from the others.
 
-    def _result(self, line: Any) -> BatchResult:  # noqa: ANN401  see above
-        kind: Kind = line.result.type
-        if kind == "errored":
-            error = line.result.error.error
-            problem = visible(f"{error.type}: {error.message}")[:LONGEST_PROBLEM]
-            return BatchResult(line.custom_id, kind, problem=problem, final=error.type in _AT_FAULT)
-        if kind != "succeeded":
-            return BatchResult(line.custom_id, kind)
-        reply = self._reply_of(line.result.message)
-        if reply is None:
-            return BatchResult(line.custom_id, "errored", problem="the server's answer is no message of this API")
-        return BatchResult(line.custom_id, kind, reply)
+        The SDK's own decoder ends at the first line that is not JSON, so its bytes are taken and not what it makes of
+        them. Where no line says whose it is, the answer is somebody else's, a proxy's page for instance: CallFailed.
+        """
+        with self._translated():
+            answer = self._api.results(batch_id)
+            try:
+                yield from self._read(answer.http_response.iter_bytes())
+            finally:
+                answer.close()
+
+    def _read(self, chunks: Iterable[bytes]) -> Iterator[BatchResult]:
+        strange = known = False
+        for line in _lines(chunks):
+            result = self._result(_json(line))
+            known, strange = known or bool(result.custom_id), strange or not result.custom_id
+            yield result
+        if strange and not known:
+            raise ValueError("no line says whose it is")
+
+    def _result(self, line: object) -> BatchResult:
+        told = line if isinstance(line, dict) else {}
+        custom_id = _readable(told.get("custom_id"))
+        match told.get("result"):
+            case {"type": "succeeded", "message": message}:
+                reply = self._reply_of(message)
+                return BatchResult(custom_id, "succeeded" if reply else "errored", reply, "" if reply else NO_MESSAGE)
+            case {"type": "errored", "error": {"error": {"type": str(code)} as error}}:
+                problem = visible(f"{code}: {error.get('message', '')}")[:LONGEST_PROBLEM]
+                return BatchResult(custom_id, "errored", problem=problem, final=code in _AT_FAULT)
+            case {"type": "canceled" | "expired" as kind}:
+                return BatchResult(custom_id, kind)
+        return BatchResult(custom_id, "errored", problem=UNREADABLE)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Those with something on them. Only a line feed ends one: a text may hold the other breaks as they are."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from filter(bytes.strip, whole)
+    if rest.strip():
+        yield rest
+
+
+def _json(line: bytes) -> object:
+    """What a line says; None where it is not JSON."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _readable(custom_id: object) -> str:
+    return custom_id if isinstance(custom_id, str) and _CUSTOM_ID.fullmatch(custom_id) else ""
 
 
 def _entry(custom_id: str, params: dict[str, Any]) -> dict[str, Any]:

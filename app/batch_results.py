@@ -141,7 +141,7 @@ def _candidates(deps: Deps, api: MessageBatches, batch: Batch) -> list[BatchStat
 
 
 def _is_mine(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> bool:
-    first = next(results, None)
+    first = next((one for one in results if one.custom_id), None)
     if first is None:
         return False
     with transaction(deps.engine) as session:
@@ -155,7 +155,10 @@ def _lost(deps: Deps, batch: Batch, note: str, *, tries: int) -> None:
 
 
 def _keep_all(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> None:
+    """A line that does not say whose it is leaves its request without an answer."""
     while some := list(islice(results, KEPT_AT_ONCE)):
+        if nobodys := sum(not one.custom_id for one in some):
+            log.warning("batch.lines_not_read", batch=batch.id, lines=nobodys)
         with transaction(deps.engine) as session:
             _keep(session, batch, some)
 

@@ -40,7 +40,7 @@ def headline(figures: Mapping[str, Any]) -> str:
 def verdict_on(pair: Mapping[str, Any]) -> str:
     """Which of two is better, or what it would take to say."""
     if pair["n"] < FEWEST:
-        return f"too little to say, on {labels(pair['n'])}"
+        return f"undecidable on {labels(pair['n'])}, needs at least {FEWEST - pair['n']} more"
     if pair["better"]:
         return f"{pair['better']} is right more often"
     if pair["more"] is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 import time
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agents.rate_limits import Kind, Limit
 
 LONGEST_PAUSE = 120.0  # seconds; who would have to wait longer leaves it to a later job
+SPREAD = 1.0  # seconds at the most that a waiter comes later than a server asked, so that not all come at once
 LOOK_AGAIN = 0.5  # seconds; a waiter who was passed over, because another model's limit was the reason, looks again
 MINUTE = 60.0  # seconds; the vendor's limits are all by the minute
 SHRINK = 0.5
@@ -67,13 +69,20 @@ class Limiter:
        between one and the maximum, where it begins.
     2. Each answer says how much of the key's limits is left and when they are whole again; between two answers they
        refill evenly. A call waits until our share of them is enough for it: `sharers` processes use the same key.
-    3. A `retry-after` holds everybody, because the limit is the key's.
+    3. A `retry-after` holds everybody, because the limit is the key's. Whom it held begins a little later, by chance.
     """
 
-    def __init__(self, *, maximum: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        maximum: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
         self.sharers = 1
         self._maximum = maximum
         self._monotonic = monotonic
+        self._uniform = uniform
         self._changed = threading.Condition()
         self._allowed = float(maximum)
         self._in_flight = 0
@@ -90,9 +99,12 @@ class Limiter:
     @contextmanager
     def slot(self, model: str, *, given_up: Callable[[], bool]) -> Iterator[float]:
         """A call's turn, with the moment it began; at once where nobody wants it any more. Raises NotSent."""
+        late = self._uniform(0.0, SPREAD)
         with self._changed:
-            while not given_up() and (pause := self._pause(model)) > 0:
+            due = self._due(late)
+            while not given_up() and (pause := max(due - self._monotonic(), self._pause(model))) > 0:
                 self._changed.wait(min(pause, LOOK_AGAIN))
+                due = max(due, self._due(late))
             began = self._begin(model)
         try:
             yield began
@@ -134,6 +146,10 @@ class Limiter:
                 self._shrunk_at = at
             if failure.retry_after is not None:
                 self._resume_at = max(self._resume_at, at + failure.retry_after)
+
+    def _due(self, late: float) -> float:
+        """When a call may begin that is held now, so much later than the server asks; long ago where none is held."""
+        return self._resume_at + late if self._resume_at > self._monotonic() else -math.inf
 
     def _pause(self, model: str) -> float:
         """Seconds until there may be a turn; LOOK_AGAIN where that depends on others' ends."""

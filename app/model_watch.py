@@ -30,6 +30,7 @@ from app.tables import ModelState
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from agents.question import Reply
     from app.breaker import Open
     from app.settings import Settings
 
@@ -152,7 +153,7 @@ class Models:
         """
         try:
             ready = self._model(choice, None)
-            reply = ready.asking.probe(ready.model)
+            reply = _probe(ready)
         except CallFailed as failure:
             log.warning("model.probe_failed", role=choice.role, code=failure.code)
             return self._only_the_model(choice, failure) if failure.code in OF_A_MODEL else None
@@ -233,3 +234,12 @@ class Models:
             if status.state == "ready" and role == "worker":
                 queue.enqueue(session, "resume", once="resume")  # what waited for this model waits no longer
         self._written[role] = status
+
+
+def _probe(ready: Ready) -> Reply:
+    """The smallest billed call. Where it fails, the model is not taken, and its connections are closed."""
+    try:
+        return ready.asking.probe(ready.model)
+    except CallFailed:
+        ready.asking.close()
+        raise

@@ -8,11 +8,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
 from agents.gateway import CallFailed
-from agents.message_batches import MessageBatches
+from agents.message_batches import UNREADABLE, MessageBatches
 from agents.prices import worst
 from app import batch_results, batch_rounds, batches, reviewing, tables
 from app.audit import Actor
@@ -555,6 +556,37 @@ def test_results_that_are_cut_off_are_read_again(deps: Deps, double: Double, ses
     minutes(deps, session)
     assert len(verdicts(session)) == 2
     assert sum(call.batch for call in double.account.calls) == 4
+
+
+def test_lines_that_cannot_be_read_cost_only_their_own_requests_an_answer(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    strange = ("<html>", '{"custom_id":7}', '{"custom_id":"ID","result":{"type":"postponed"}}')
+    double.batching(BatchPlan(spoilt=strange))
+    arrive(session, *range(5))
+    submit(deps)
+    double.batching(BatchPlan())
+    with structlog.testing.capture_logs() as logs:
+        minutes(deps, session, 1)
+    first = rows(session)[0]
+    assert (first.state, first.succeeded, first.errored, first.expired) == ("ended", 2, 1, 2)
+    notes = sorted(session.scalars(select(tables.BatchRequest.note).where(tables.BatchRequest.batch_id == first.id)))
+    assert notes == ["", "", UNREADABLE, *["the results say nothing of it"] * 2]
+    assert [one["lines"] for one in logs if one["event"] == "batch.lines_not_read"] == [2]
+    minutes(deps, session)
+    assert len(verdicts(session)) == 5
+
+
+def test_a_batch_is_known_by_the_first_line_that_says_whose_it_is(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_results, "UNDER_WAY", timedelta(0))
+    double.batching(BatchPlan(spoilt=("<html>",)))
+    double.fault(Fault("cut_before", agent="batch", times=1), Fault("all_met"))
+    arrive(session, 1, 2)
+    submit(deps)
+    collect(deps)
+    assert [row.vendor_id for row in rows(session)] == double.batch_ids
 
 
 def test_errors_and_expiry_are_asked_again_and_in_the_end_one_by_one(

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, text, update
 
-from agents.gateway import CallFailed
+from agents.gateway import CallFailed, Gateway
 from app.breaker import FIRST_PROBE, LONGEST_PROBE, Breaker, scope_of
 from app.model_watch import Models
 from app.tables import Breaker as Row
@@ -92,6 +92,31 @@ def test_one_call_stops_every_role_of_every_process_and_one_probe_starts_them_ag
     run = session.scalars(select(Run)).one()
     assert (run.agent, run.purpose, run.replied, run.output_tokens) == ("probe", "probe", True, 1)
     assert session.scalars(select(Spending.cost_usd)).one() == run.cost_usd == double.account.cost > Decimal(0)
+
+
+def test_a_probe_that_fails_leaves_no_connection_behind(
+    engine: Engine, session: Session, keyed: Settings, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = looked_up(engine, keyed)
+    models.failed(BILLING, asked=ready(models))
+    models.refresh()
+    closed: list[Gateway] = []
+    close = Gateway.close
+
+    def noted(gateway: Gateway) -> None:
+        closed.append(gateway)
+        close(gateway)
+
+    monkeypatch.setattr(Gateway, "close", noted)
+    for probes in (1, 2):
+        pass_time(session)
+        double.fault(Fault("billing", times=1))
+        models.refresh()
+        assert len(set(closed)) == len(double.account.calls) == probes
+    pass_time(session)
+    models.refresh()
+    assert models.ready() is not None
+    assert len(closed) == 2, "the one that succeeded is in use"
 
 
 def test_a_model_that_is_gone_meanwhile_does_not_keep_the_breaker_open(

@@ -6,11 +6,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from anthropic import BadRequestError, InternalServerError, NotFoundError  # noqa: TID251  as the SDK sees it
+from anthropic import BadRequestError, InternalServerError, NotFoundError, RequestTooLargeError  # noqa: TID251  as the SDK sees it
 
-from tests.double import BatchPlan, Fault
+from tests.double import BatchPlan, Fault, wire
 from tests.double.batches import LIFETIME
 from tests.double.caller import BODY, Caller, block, calling, user
+from tests.double.prompt import compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +84,22 @@ def test_a_wrong_envelope_is_a_400(requests: list[Any], caller: Caller) -> None:
     with pytest.raises(BadRequestError):
         caller.client.post("/v1/messages/batches", body={"requests": requests or "none", "x": 1}, cast_to=object)
     assert caller.double.batch_ids == []
+
+
+def test_a_batch_that_is_too_large_is_a_413(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole request counts, to the byte, and a batch may be larger than a message."""
+    assert (wire.BATCH_LIMIT, wire.BODY_LIMIT) == (256 * 2**20, 32 * 2**20)
+    body = {"requests": [request("a", messages=user("x" * 10_000))]}
+    sent = compact(body)
+    monkeypatch.setattr(wire, "BODY_LIMIT", 1_000)
+    monkeypatch.setattr(wire, "BATCH_LIMIT", len(sent))
+    headers = {"content-type": "application/json"}
+    caller.client.post("/v1/messages/batches", content=sent, cast_to=object, options={"headers": headers})
+    monkeypatch.setattr(wire, "BATCH_LIMIT", len(sent) - 1)
+    with pytest.raises(RequestTooLargeError) as caught:
+        caller.client.post("/v1/messages/batches", content=sent, cast_to=object, options={"headers": headers})
+    assert (caught.value.status_code, caught.value.type) == (413, "request_too_large")
+    assert len(caller.double.batch_ids) == 1
 
 
 def test_params_are_checked_like_a_message_when_their_turn_comes(caller: Caller) -> None:

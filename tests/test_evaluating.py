@@ -130,7 +130,7 @@ def test_two_models_beside_people(session: Session, lead: User, double: Double) 
     assert list(haiku["criteria"]) == ["work_performed"]
     verdict, criterion = found["pairs"]
     assert (verdict["subject"], verdict["first_only"], verdict["second_only"], verdict["better"]) == ("", 0, 4, "")
-    assert (verdict["more"], criterion["subject"]) == (10, "work_performed")
+    assert (verdict["more"], verdict["at_least"], criterion["subject"]) == (10, None, "work_performed")
     each = {name: sum(call.cost for call in double.account.calls if call.model == name) for name in (HAIKU, SONNET)}
     assert haiku["cost_usd"] == pytest.approx(float(each[HAIKU]) / ENOUGH)
     assert sonnet["cost_usd"] == pytest.approx(float(each[SONNET]) / ENOUGH)
@@ -202,7 +202,7 @@ def test_with_few_labels_it_says_so_and_still_what_it_costs(session: Session, le
     labelled(session, lead, FEW)
     out, _ = run("--yes", "--cost-of-wrong", "2")
     assert "Too little to say who is right: 3 labels, and it takes 10" in out
-    assert "too little to say, on 3 labels" in out
+    assert "undecidable on 3 labels, needs at least 7 more" in " ".join(out.split())
     cost, p50 = (next(line for line in out.splitlines() if name in line) for name in ("cost of a ticket", "p50"))
     assert cost.count("$0.0") == 2
     assert p50.count(" s ") == 2

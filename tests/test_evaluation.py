@@ -123,7 +123,18 @@ def test_only_tickets_on_which_all_three_said_something_are_compared() -> None:
         VERDICT,
     )
     assert found.n == 9
-    assert (found.better, found.more, apart.value) == ("", None, None)  # too few to say anything
+    assert (found.better, found.more, found.at_least, apart.value) == ("", None, 1, None)  # too few to say anything
+
+
+def test_below_ten_labels_it_is_said_how_many_are_missing_to_ten() -> None:
+    at_least, more = [], []
+    for n in (0, 3, 9, 10):
+        right, wrong = arm(*["pass"] * n, model="right"), arm(*["fail"] * min(n, 1), *["pass"] * (n - 1), model="wrong")
+        (pair,) = counted(wanted(*["pass"] * n), right, wrong)["pairs"]
+        at_least.append(pair["at_least"])
+        more.append(pair["more"] is not None)
+    assert at_least == [10, 7, 1, None]
+    assert more == [False, False, False, True]
 
 
 def test_every_pair_is_compared_on_the_verdict_and_on_each_criterion() -> None:

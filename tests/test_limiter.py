@@ -15,10 +15,10 @@ from agents.gateway import CallFailed, FailureCode
 from agents.question import Usage
 from agents.rate_limits import KINDS, PREFIX, Limit, read
 from app import limiter as module
-from app.limiter import LONGEST_PAUSE, Limiter, NotSent
+from app.limiter import LONGEST_PAUSE, SPREAD, Limiter, NotSent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MODEL = "claude-haiku-5-5"
 PARTS = ("limit", "remaining", "reset")
@@ -40,9 +40,10 @@ def clock() -> Clock:
     return Clock()
 
 
-def limiter_at(clock: Clock, *, maximum: int = 16) -> Limiter:
-    """A limiter whose waits move the clock on instead of taking time."""
-    made = Limiter(maximum=maximum, monotonic=clock)
+def limiter_at(clock: Clock, *, maximum: int = 16, late: Sequence[float] = ()) -> Limiter:
+    """A limiter whose waits move the clock on instead of taking time; `late`: what chance adds, call by call."""
+    chance = iter(late)
+    made = Limiter(maximum=maximum, monotonic=clock, uniform=lambda _least, _most: next(chance, 0.0))
 
     def wait(seconds: float) -> bool:
         clock.seconds += max(seconds, 1e-9)
@@ -137,6 +138,46 @@ def test_retry_after_holds_everybody_whatever_the_model(clock: Clock) -> None:
     refuse_later = waited(limiter, clock, model="another")
     assert refuse_later == pytest.approx(7)
     assert waited(limiter, clock) == 0
+
+
+def test_who_was_held_by_a_retry_after_begins_after_it_and_not_with_the_others(clock: Clock) -> None:
+    """Each from the same moment on, as threads wait."""
+    begun = []
+    for late in (0.0, 0.3, SPREAD):
+        clock.seconds = 1_000
+        limiter = limiter_at(clock, late=(0.0, late, SPREAD))
+        refuse(limiter, retry_after=7)
+        begun.append(waited(limiter, clock))
+        assert waited(limiter, clock) == 0, "who comes when it is over was not held"
+    assert begun == pytest.approx([7, 7.3, 7 + SPREAD])
+
+
+def test_a_retry_after_that_is_made_longer_meanwhile_is_waited_for_too(clock: Clock) -> None:
+    limiter = limiter_at(clock, late=(0.0, 0.3))
+    refuse(limiter, retry_after=7)
+    wait = limiter._changed.wait  # noqa: SLF001  the moment in which another call is refused
+
+    def refused_meanwhile(seconds: float) -> bool:
+        if clock.seconds == 1_000:
+            limiter.refused(CallFailed("rate_limited", "no", retry_after=20), began=clock.seconds)
+        return wait(seconds)
+
+    limiter._changed.wait = refused_meanwhile  # type: ignore[method-assign, assignment]  # noqa: SLF001
+    assert waited(limiter, clock) == pytest.approx(20.3)
+
+
+def test_chance_never_lets_anybody_begin_too_early(clock: Clock) -> None:
+    least_and_most: list[tuple[float, float]] = []
+
+    def least(*bounds: float) -> float:
+        least_and_most.append((bounds[0], bounds[1]))
+        return bounds[0]
+
+    limiter = limiter_at(clock)
+    limiter._uniform = least  # noqa: SLF001
+    refuse(limiter, retry_after=7)
+    assert waited(limiter, clock) == pytest.approx(7)
+    assert set(least_and_most) == {(0.0, SPREAD)}
 
 
 def test_a_wait_of_minutes_is_refused_at_once(clock: Clock) -> None:

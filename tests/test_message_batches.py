@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agents.gateway import CallFailed, Endpoint, Gateway
+from agents.message_batches import NO_MESSAGE, UNREADABLE
 from agents.question import Turn
 from tests.double import BatchPlan, Double, Fault, running
 from tests.test_gateway import gateway, qc_question, triage_question
@@ -85,6 +86,82 @@ def test_each_kind_of_result_says_whether_asking_again_may_help(double: Double) 
     assert not any(result.final for result in told.values())
     assert all((result.reply is not None) == (result.kind == "succeeded") for result in told.values())
     assert bad.kind == "expired" or (bad.final and "invalid_request_error" in bad.problem)
+
+
+NOBODYS = ("<html>Bad gateway", "\x00", '{"custom_id":', "[" * 100_000, "null", "[]", "7", "{}", '{"custom_id":7}')
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "problem", "final"),
+    [
+        ({}, UNREADABLE, False),
+        ({"result": None}, UNREADABLE, False),
+        ({"result": {"type": "postponed"}}, UNREADABLE, False),
+        ({"result": {"type": ["succeeded"]}}, UNREADABLE, False),
+        ({"result": {"type": "errored"}}, UNREADABLE, False),
+        ({"result": {"type": "errored", "error": None}}, UNREADABLE, False),
+        ({"result": {"type": "errored", "error": {"error": {"type": []}}}}, UNREADABLE, False),
+        ({"result": {"type": "errored", "error": {"error": {"type": "api_error"}}}}, "api_error: ", False),
+        (
+            {"result": {"type": "errored", "error": {"error": {"type": "not_found_error", "message": "\0no"}}}},
+            "not_found_error: no",
+            True,
+        ),
+        ({"result": {"type": "succeeded"}}, UNREADABLE, False),
+        ({"result": {"type": "succeeded", "message": "words"}}, NO_MESSAGE, False),
+        ({"result": {"type": "succeeded", "message": {"content": "words"}}}, NO_MESSAGE, False),
+        ({"result": {"type": "succeeded", "message": {"content": ["words"]}}}, NO_MESSAGE, False),
+        ({"result": {"type": "succeeded", "message": {"content": [], "stop_reason": ["end_turn"]}}}, NO_MESSAGE, False),
+        ({"result": {"type": "succeeded", "message": {"content": [], "usage": 7}}}, NO_MESSAGE, False),
+    ],
+)
+def test_a_result_that_cannot_be_read_is_an_error_of_its_own_request(
+    double: Double, spoilt: dict[str, Any], problem: str, *, final: bool
+) -> None:
+    double.batching(BatchPlan(spoilt=(json.dumps({"custom_id": "ID", **spoilt}),)))
+    speaker = gateway(double)
+    made = speaker.batches.submit(questions(3))
+    speaker.batches.look(made.id)
+    strange, *others = speaker.batches.results(made.id)
+    assert strange.custom_id in {question.key for question in questions(3)}
+    assert (strange.kind, strange.reply, strange.problem, strange.final) == ("errored", None, problem, final)
+    assert [other.kind for other in others] == ["succeeded"] * 2
+
+
+@pytest.mark.parametrize("spoilt", [*NOBODYS, '{"custom_id":"a\\u0000","result":{"type":"expired"}}'])
+def test_a_line_that_does_not_say_whose_it_is_takes_nothing_from_the_others(double: Double, spoilt: str) -> None:
+    """The SDK's own decoder ends at the first one that is not JSON."""
+    double.batching(BatchPlan(spoilt=(spoilt, "", " ")))
+    speaker = gateway(double)
+    made = speaker.batches.submit(questions(5))
+    speaker.batches.look(made.id)
+    nobodys, *others = speaker.batches.results(made.id)
+    assert (nobodys.custom_id, nobodys.reply) == ("", None)
+    assert [other.kind for other in others] == ["succeeded"] * 2, "and an empty line says nothing"
+
+
+def test_an_answer_without_any_line_that_says_whose_it_is_is_no_answer(double: Double) -> None:
+    """A proxy's page must not end a batch that is paid for."""
+    double.batching(BatchPlan(spoilt=NOBODYS))
+    speaker = gateway(double)
+    made = speaker.batches.submit(questions(len(NOBODYS)))
+    speaker.batches.look(made.id)
+    told = speaker.batches.results(made.id)
+    with pytest.raises(CallFailed) as caught:
+        assert not any(result.custom_id for result in told)
+    assert (caught.value.code, caught.value.permanent) == ("server_error", False)
+
+
+def test_a_long_answer_arrives_whole_whatever_it_says(double: Double) -> None:
+    """Its line comes in many pieces; what ends a line in a text ends none in a file of JSON lines."""
+    long = "é\u2028\x85" * 20_000
+    double.answer_with(lambda _: long)
+    speaker = gateway(double)
+    made = speaker.batches.submit([replace(qc_question(), max_tokens=128_000)])
+    speaker.batches.look(made.id)
+    (told,) = speaker.batches.results(made.id)
+    assert told.reply is not None
+    assert told.reply.text == long
 
 
 def test_a_batch_that_was_taken_without_a_word_is_found_again(double: Double) -> None:

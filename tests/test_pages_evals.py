@@ -100,7 +100,7 @@ def test_with_few_labels_cost_and_time_are_there_and_nothing_else(viewer_pages: 
     assert bars(section(main, "raw"))[HAIKU] == ("too few", ["M0 5H100"])
     assert bars(section(main, "calls"))[SONNET][0] == "$0.012"
     assert bars(section(main, "expected")) == {}
-    assert "too little to say, on 5 labels" in section(main, "pairs").words
+    assert "undecidable on 5 labels, needs at least 5 more" in section(main, "pairs").words
 
 
 def test_one_model_alone_is_compared_with_people_only(viewer_pages: TestClient, session: Session) -> None:

@@ -157,7 +157,10 @@ class Batches:
     def _results(self, batch: Batch, headers: dict[str, str]) -> Response:
         if batch.ended is None:
             raise invalid("Batch results are not available until processing has ended.")
-        body = b"".join(compact(line) + b"\n" for line in batch.results)
+        lines = [compact(line) for line in batch.results]
+        for number, (spoilt, line) in enumerate(zip(batch.plan.spoilt, batch.results, strict=False)):
+            lines[number] = spoilt.replace("ID", line["custom_id"]).encode()
+        body = b"".join(line + b"\n" for line in lines)
         return Response(200, body, headers, content_type="application/x-jsonl")
 
     def _page(self, request: Request) -> Json:

@@ -30,12 +30,16 @@ KEY = "double-key"  # what a client sends unless a test says otherwise
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches go: seconds until they end, and of their requests the shares that find the cache warm or get none."""
+    """How batches go: seconds until they end, and of their requests the shares that find the cache warm or get none.
+
+    `spoilt` lines are told in place of the first results as they are, but for ID, which is the result's custom_id.
+    """
 
     seconds: float = 0.0
     hits: float = 1.0
     errored: float = 0.0
     expired: float = 0.0
+    spoilt: tuple[str, ...] = ()
     seed: int = 0
 
 
