@@ -169,7 +169,10 @@ def _why_not_read(row: CacheRow) -> Iterator[str]:
         )
         return
     if row.late:
-        yield f"{row.late} came more than 5 minutes after the call before, when it was gone; many at once mend it"
+        yield (
+            f"{row.late} came more than 5 minutes after the call before (an hour, where it was kept for one), "
+            "when it was gone; many at once mend it"
+        )
     if row.versions > 1:
         yield f"{row.versions} versions of its instructions were in use, and each is written anew"
     if row.models > 1:

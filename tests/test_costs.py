@@ -15,7 +15,16 @@ from app.periods import last_days
 from app.queries import costs
 from app.queries.figures import money
 from app.report_text import LINES
-from tests.factories import finding, make_connection, make_rescore, make_reuse, make_run, make_ticket, make_verdict
+from tests.factories import (
+    finding,
+    make_batch,
+    make_connection,
+    make_rescore,
+    make_reuse,
+    make_run,
+    make_ticket,
+    make_verdict,
+)
 from tests.test_budget import BERLIN
 from tests.test_pages_patterns import facts, page, rows, section
 
@@ -147,6 +156,20 @@ def test_why_a_cache_is_read_seldom(session: Session) -> None:
     many = diagnosis.cache(cached(session)).text
     assert "2 versions of its instructions" in many
     assert "2 models were asked" in many
+
+
+def test_what_a_batch_cached_lives_for_an_hour(session: Session) -> None:
+    """A call within it that wrote all the same was not late: it began before another's answer, or by chance missed."""
+    start = now() - timedelta(hours=6)
+    batch = make_batch(session).id
+    calls(session, 0, start=start, batch_id=batch, purpose="prime", cache_read_tokens=0, cache_write_1h_tokens=4_700)
+    calls(session, 50, start=start, batch_id=batch, **WRITTEN)
+    calls(session, 109, start=start, **WRITTEN)
+    assert cached(session).late == 0
+    calls(session, 115, 119, start=start, **WRITTEN)
+    assert cached(session).late == 1, "an hour after the batch, and 6 minutes after the call before"
+    calls(session, 300, start=start, batch_id=batch, **WRITTEN)
+    assert cached(session).late == 2, "the batch itself came too late"
 
 
 def test_a_prefix_under_the_minimum_is_named(session: Session) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, and_, func, not_, select
+from sqlalchemy import BigInteger, and_, func, not_, or_, select, true
 
 from app.local_model import PREFIX as LOCAL
 from app.queries.figures.tickets import within
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.periods import Period
 
 CACHE_LIVES = timedelta(minutes=5)  # from its last use
+HOUR_LIVES = timedelta(hours=1)  # where it was written for an hour, as for batches and for calls that come seldom
 BILLED = not_(Run.model.startswith(LOCAL, autoescape=True))
 
 
@@ -153,9 +154,11 @@ def by_criterion(session: Session, period: Period) -> tuple[CriterionRow, ...]:
 
 def cache(session: Session, *, since: datetime) -> tuple[CacheRow, ...]:
     """By agent, over paid replies; a prefix is one model's and one version's of the agent's instructions."""
-    before = func.lag(Run.recorded_at).over(
-        partition_by=(Run.agent, Run.model, Run.agent_hash), order_by=(Run.recorded_at, Run.id)
-    )
+    prefix, order = (Run.agent, Run.model, Run.agent_hash), (Run.recorded_at, Run.id)
+    before = func.lag(Run.recorded_at).over(partition_by=prefix, order_by=order)
+    for_an_hour = func.max(Run.recorded_at).filter(or_(Run.batch_id.is_not(None), Run.cache_write_1h_tokens > 0))
+    hour_before = for_an_hour.over(partition_by=prefix, order_by=order, rows=(None, -1))
+    hour_over = func.coalesce(Run.recorded_at - hour_before > HOUR_LIVES, true())
     calls = select(
         Run.agent,
         Run.agent_hash,
@@ -163,7 +166,7 @@ def cache(session: Session, *, since: datetime) -> tuple[CacheRow, ...]:
         Run.cache_read_tokens.label("read"),
         (Run.cache_write_5m_tokens + Run.cache_write_1h_tokens).label("written"),
         _PROMPT.label("prompt"),
-        (Run.recorded_at - before > CACHE_LIVES).label("late"),
+        and_(Run.recorded_at - before > CACHE_LIVES, hour_over).label("late"),
     )
     work = (Run.replied, not_evaluating(), BILLED, Run.agent != "probe")
     one = calls.where(Run.recorded_at > since, *work).subquery()
