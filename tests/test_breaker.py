@@ -18,6 +18,7 @@ from app.tables import Breaker as Row
 from app.tables import ModelState, Run, Spending
 from tests.double import Double, Fault
 from tests.factories import make_context
+from tests.test_permissions import LEAST
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -199,8 +200,16 @@ def test_what_holds_for_one_model_is_no_matter_of_the_key(
 def test_every_page_says_so(engine: Engine, keyed: Settings, pages: TestClient) -> None:
     models = looked_up(engine, keyed)
     models.failed(CallFailed("authentication", "HTTP 401: invalid bearer token"), asked=ready(models))
-    for address in ("/", "/operations", "/context", "/account"):
-        assert "the API key was not accepted" in pages.get(address).text
+    named = [name.removeprefix("GET ") for name, least in LEAST.items() if name.startswith("GET ") and least]
+    whole = [address for address in named if "{" not in address]
+    missing = ["/tickets/999999", "/patterns/999999", "/context/unheard-of", "/settings"]  # a lead is no admin
+    shown = 0
+    for address in [*whole, *missing]:
+        text = pages.get(address, headers={"accept": "text/html"}).text
+        if "<main" in text:
+            assert "the API key was not accepted" in text, address
+            shown += 1
+    assert shown >= 12 + len(missing)
 
 
 def test_every_page_says_so_of_the_strong_model_too(engine: Engine, keyed: Settings, viewer_pages: TestClient) -> None:

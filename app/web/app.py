@@ -11,8 +11,11 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from app import clock
+from app.db import transaction
 from app.errors import NotSignedIn, TicketqcError
 from app.web import hooks
 from app.web.auth import sign_in_address
@@ -39,7 +42,7 @@ from app.web.pages import (
     ticket,
 )
 from app.web.requests import Requests, headers_of
-from app.web.view import Templates
+from app.web.view import Templates, banners
 from app.web.words import sentence
 
 if TYPE_CHECKING:
@@ -143,9 +146,20 @@ def _answer(request: Request, status: int, message: str) -> Response:
     templates: Templates = request.app.state.templates
     said = {"title": _TITLES.get(status, _TITLE), "message": sentence(message), "request_id": number}
     state = request.scope["state"]
-    frame = {"models": None, "user": state.get("user"), "csrf_token": state.get("csrf", ""), "path": request.url.path}
-    values = {**said, **frame}
-    return templates.html("error.html", values, status=status)
+    frame = {"user": state.get("user"), "csrf_token": state.get("csrf", ""), "path": request.url.path}
+    return templates.html("error.html", {**said, **frame, **_banners(request, status)}, status=status)
+
+
+def _banners(request: Request, status: int) -> dict[str, object]:
+    """What is said of the models to whoever has signed in; nothing where the database may be what went wrong."""
+    app = request.app
+    if request.scope["state"].get("user") is None or status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return {"models": None}
+    try:
+        with transaction(app.state.engine) as session:
+            return banners(session, app.state.settings, clock.now())
+    except (TicketqcError, SQLAlchemyError):
+        return {"models": None}
 
 
 _TITLE = "Something went wrong"

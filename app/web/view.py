@@ -142,13 +142,14 @@ class View(Visit):
     @override
     def _frame(self) -> dict[str, object]:
         csrf = sign_ins.csrf(auth.token_of(self.request))
-        return {"models": model_states(self.session), "budget": self._budget, "user": self.user, "csrf_token": csrf}
+        return {**banners(self.session, self.settings, self.now), "user": self.user, "csrf_token": csrf}
 
-    @property
-    def _budget(self) -> budget.Standing | None:
-        """How today's stands; None where there is none, so that it costs no query then."""
-        limit, zone = self.settings.daily_budget_usd, ZoneInfo(self.settings.timezone)
-        return None if limit is None else budget.standing(self.session, limit=limit, now=self.now, zone=zone)
+
+def banners(session: Session, settings: Settings, now: datetime) -> dict[str, object]:
+    """What every page says of the models and of today's budget; where there is none, it costs no query."""
+    limit, zone = settings.daily_budget_usd, ZoneInfo(settings.timezone)
+    today = None if limit is None else budget.standing(session, limit=limit, now=now, zone=zone)
+    return {"models": model_states(session), "budget": today}
 
 
 def _session(request: Request) -> Iterator[Session]:
