@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from agents.instructions import instruction_spans
 from agents.lookalikes import folded
 from agents.phrases import sentences
 from agents.triage import RuleHit
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from agents.ticket import Line, Revision
 
 LIST = "mechanical.toml"
+MANIPULATION = "reviewer_manipulation"
+LONGEST_QUOTE = 160  # characters
 
 
 def rule_hits(revision: Revision, context: Context) -> tuple[RuleHit, ...]:
@@ -32,6 +35,23 @@ def rule_hits(revision: Revision, context: Context) -> tuple[RuleHit, ...]:
         if rule in known:
             found.setdefault(rule, evidence)
     return tuple(RuleHit(rule.id, found[rule.id], by="code") for rule in context.rules if rule.id in found)
+
+
+def intake_hits(revision: Revision, context: Context) -> tuple[RuleHit, ...]:
+    """The same for an open ticket; and the rule about instructions to the reviewer, where its intake reads like some.
+
+    A finished ticket is judged without such text as well. An open one is only triaged, and triage that obeys the text
+    names no rule.
+    """
+    hits = rule_hits(revision, context)
+    spans = instruction_spans(revision.intake_lines)
+    if not spans or all(rule.id != MANIPULATION for rule in context.rules):
+        return hits
+    first = spans[0]
+    end = min(first.end, first.start + LONGEST_QUOTE)
+    quote = revision.lines[first.line - 1].text[first.start : end]
+    shown = Evidence(first.line, quote, (Span(first.line, first.start, end),))
+    return (*hits, RuleHit(MANIPULATION, shown, by="code"))
 
 
 def _shown(revision: Revision) -> Iterator[tuple[str, Evidence]]:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from agents.answer import Failed
 from agents.judge import ENGINE_VERSION, Judgement
-from agents.mechanical import rule_hits
+from agents.mechanical import intake_hits, rule_hits
 from app import documents, tables
 from app.clock import now
 from app.patterns import notice
@@ -80,7 +80,8 @@ def escalate_by_code(session: Session, case: Case) -> None:
 
 
 def _record_by_code(session: Session, case: Case) -> None:
-    _record_escalations(session, case, rule_hits(case.revision, case.context), missed_by_triage=frozenset())
+    hits = rule_hits if case.revision.ticket.finished else intake_hits
+    _record_escalations(session, case, hits(case.revision, case.context), missed_by_triage=frozenset())
 
 
 def _show_escalated(session: Session, case: Case, **columns: str) -> None:
