@@ -41,6 +41,11 @@ _REPAIR: Mapping[Purpose, Purpose] = {
     "opening": "opening_repair",
 }
 LONGEST_REPEATED = 20_000  # characters of an answer that is to be mended; no usual one comes near
+_AGAIN: Mapping[Code, str] = {
+    "truncated": "That answer was too long and was cut off. Give the whole answer again, with fewer words.",
+    "invalid_answer": "No answer came. Give the whole answer, in the form that was asked for.",
+}
+NOTHING = "(nothing)"  # the API refuses a turn without words
 LONGEST_PLACE = 80  # characters of where a mistake is
 # Names there may be the model's own, and so the ticket's: outside the fence no sentence of theirs is repeated.
 _NAME = re.compile(r"\w{1,40}", re.ASCII)
@@ -85,26 +90,28 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def answered(ask: Ask, question: Question, read: Callable[[str], T]) -> T | Failed:
-    """Asks, reads the answer, and asks once more with the mistake named where it cannot be read."""
+    """Asks, reads the answer, and asks once more where it cannot be read or did not come to its end.
+
+    Not where it was refused, or did not fit: the ticket stays the same.
+    """
     reply = _reply(ask, question)
+    if isinstance(reply, Failed):
+        remark = _AGAIN.get(reply.code)
+        return _second_try(ask, question, read, shown=NOTHING, remark=remark) if remark else reply
+    try:
+        return read(reply.text)
+    except InvalidAnswer as mistake:
+        remark = f"That answer cannot be used: {mistake}. Give the whole answer again, in the form that was asked for."
+        return _second_try(ask, question, read, shown=_repeated(reply.text), remark=remark)
+
+
+def _second_try(ask: Ask, question: Question, read: Callable[[str], T], *, shown: str, remark: str) -> T | Failed:
+    turns = (*question.turns, Turn("assistant", shown), Turn("user", remark))
+    reply = _reply(ask, replace(question, purpose=_REPAIR[question.purpose], turns=turns))
     if isinstance(reply, Failed):
         return reply
     try:
         return read(reply.text)
-    except InvalidAnswer as mistake:
-        return _repaired(ask, question, read, reply=reply, mistake=mistake)
-
-
-def _repaired(
-    ask: Ask, question: Question, read: Callable[[str], T], *, reply: Reply, mistake: InvalidAnswer
-) -> T | Failed:
-    remark = f"That answer cannot be used: {mistake}. Give the whole answer again, in the form that was asked for."
-    turns = (*question.turns, Turn("assistant", _repeated(reply.text)), Turn("user", remark))
-    second = _reply(ask, replace(question, purpose=_REPAIR[question.purpose], turns=turns))
-    if isinstance(second, Failed):
-        return second
-    try:
-        return read(second.text)
     except InvalidAnswer as still:
         return Failed("invalid_answer", f"invalid answer, also after a second try: {still}")
 
@@ -112,7 +119,7 @@ def _repaired(
 def _repeated(text: str) -> str:
     """An answer as the model sees it again: it may quote the ticket, so it is made as harmless, and one line."""
     line = " ".join(text[:LONGEST_REPEATED].splitlines())
-    return neutralise(line).strip() or "(nothing)"
+    return neutralise(line).strip() or NOTHING
 
 
 def _reply(ask: Ask, question: Question) -> Reply | Failed:

@@ -169,16 +169,26 @@ def test_after_two_mistakes_it_is_given_up() -> None:
     ],
 )
 @pytest.mark.parametrize("repairing", [False, True])
-def test_what_is_no_answer_is_never_read_or_repaired(
+def test_what_is_no_answer_is_never_read(
     outcome: Outcome, stop_reason: str, code: str, detail: str, *, repairing: bool
 ) -> None:
     last = reply(GOOD, outcome=outcome, stop_reason=stop_reason)
-    script = Script([*([reply("nonsense")] if repairing else []), last])
+    again = outcome in {"truncated", "unusable"}
+    script = Script([reply("nonsense") if repairing else last, *([last] if repairing or again else [])])
     found = answered(script, question(), read)
     assert isinstance(found, Failed)
     assert found.code == code
     assert detail in found.detail
     assert script.replies == []
+
+
+@pytest.mark.parametrize(("outcome", "words"), [("truncated", "was too long"), ("unusable", "No answer came")])
+def test_what_did_not_come_to_its_end_is_asked_for_once_more_without_it(outcome: Outcome, words: str) -> None:
+    script = Script([reply("half of what the ticket sa", outcome=outcome), reply(GOOD)])
+    assert answered(script, question(), read) == Shape(number=1, words=["a"])
+    shown, remark = script.asked[1].turns[-2:]
+    assert shown.text == "(nothing)"
+    assert words in remark.text
 
 
 def test_a_closed_object_requires_all_it_names_and_allows_nothing_else() -> None:
