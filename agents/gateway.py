@@ -199,7 +199,7 @@ class Gateway:
         text, outcome = self._read(message)
         return _reply(message, text=text, outcome=outcome, latency_ms=latency)
 
-    def prime(self, question: Question, *, ttl: Ttl = "5m") -> Reply:
+    def prime(self, question: Question, ttl: Ttl = "5m") -> Reply:
         """Writes the question's stable prefix into the vendor's cache, without its ticket, for one token of output.
 
         Not max_tokens 0: the API refuses that together with an output format, and the format is part of the prefix.

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from agents.gateway import CallFailed, Gateway, Ttl
@@ -70,21 +71,22 @@ class Pace:
 
     def attempt(
         self,
-        call: Callable[[], Reply],
+        call: Callable[[Ttl], Reply],
         *,
         model: str,
-        around: Callable[[], AbstractContextManager[None]],
+        around: Callable[[], AbstractContextManager[Ttl]],
         on_failure: Callable[[CallFailed], None],
     ) -> Reply:
         """Calls until there is a reply, at most TRIES times, waiting as the server asks. Raises the last CallFailed.
 
-        `around` holds each call but no wait between calls, in which others may try.
+        `around` holds each call but no wait between calls, in which others may try; it says how long the vendor's cache
+        is to keep what the call begins with.
         """
         tries = 0
         while True:
             try:
-                with around(), self.limiter.slot(model, given_up=self._ended.is_set) as began:
-                    return self._called(call, model=model, began=began)
+                with around() as ttl, self.limiter.slot(model, given_up=self._ended.is_set) as began:
+                    return self._called(partial(call, ttl), model=model, began=began)
             except NotSent:
                 raise
             except CallFailed as failure:
@@ -122,31 +124,34 @@ class Prefix:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.ttl: Ttl = "5m"
         self._clock = clock
         self._lock = threading.Lock()
+        self._kept: Ttl = "5m"  # how long what is there lives from its last use
         self._used_at = float("-inf")
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Around each call that begins with it."""
-        if not self._warm:
+    def turn(self, wanted: Ttl | None = None) -> Iterator[Ttl]:
+        """Around each call that begins with it: how long the vendor is to keep it, if the caller has no wish."""
+        if self._idle >= LIVES[self._kept] - ON_THE_WAY:
             with self._lock:
-                if not self._warm:
-                    self.ttl = "1h" if self._idle < LIVES["1h"] else "5m"
-                    yield
-                    self._used_at = self._clock()
+                if self._idle >= LIVES[self._kept] - ON_THE_WAY:
+                    with self._used(wanted) as ttl:
+                        yield ttl
                     return
-        yield
-        self._used_at = self._clock()
+        with self._used(wanted) as ttl:
+            yield ttl
+
+    @contextmanager
+    def _used(self, wanted: Ttl | None) -> Iterator[Ttl]:
+        """It is there once the reply is; what was there before keeps its own time."""
+        there = self._idle < LIVES[self._kept]
+        ttl = wanted or (self._kept if there else "1h" if self._idle < LIVES["1h"] else "5m")
+        yield ttl
+        self._kept, self._used_at = self._kept if there else ttl, self._clock()
 
     @property
     def _idle(self) -> float:
         return self._clock() - self._used_at
-
-    @property
-    def _warm(self) -> bool:
-        return self._idle < LIVES[self.ttl] - ON_THE_WAY
 
 
 class Prefixes:
@@ -222,7 +227,7 @@ class Asking:
         """Warms the vendor's cache for this question's prefix; None where the endpoint keeps prefixes by itself."""
         if self._gateway.mode == "tool":
             return None
-        return self._attempt(lambda asked, _: self._gateway.prime(asked, ttl=ttl), question, store)
+        return self._attempt(self._gateway.prime, question, store, ttl=ttl)
 
     @property
     def batches(self) -> MessageBatches | None:
@@ -240,11 +245,14 @@ class Asking:
     def close(self) -> None:
         self._gateway.close()
 
-    def _attempt(self, call: Callable[[Question, Ttl], Reply], question: Question, store: Store) -> Reply:
+    def _attempt(
+        self, call: Callable[[Question, Ttl], Reply], question: Question, store: Store, *, ttl: Ttl | None = None
+    ) -> Reply:
+        local = self._gateway.mode == "tool"  # it keeps prefixes by itself
         prefix = self._prefixes.of(question)
         return self._pace.attempt(
-            lambda: call(question, prefix.ttl),
+            partial(call, question),
             model=question.model,
-            around=nullcontext if self._gateway.mode == "tool" else prefix.turn,
+            around=lambda: nullcontext("5m") if local else prefix.turn(ttl),
             on_failure=lambda failure: store.failed(question, failure),
         )

@@ -109,6 +109,45 @@ def test_a_prefix_is_kept_for_an_hour_where_it_is_used_again_within_one_but_not_
     assert told == ["5m", "read", "read", "1h", "read", "read", "5m", "read", "1h", "read"]
 
 
+def test_after_a_quiet_time_many_at_once_still_write_it_once() -> None:
+    with running(latency=0.1) as double:
+        clock, memory = Clock(double), Memory()
+        speaker = asking(double, clock=clock)
+        speaker.ask(question(), memory)
+        clock.advance(20 * 60)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: speaker.ask(question(number), memory), range(1, 9)))
+        uses = [call.use for call in double.account.calls if call.use]
+        assert [bool(use.write_5m) for use in uses] == [True] + [False] * 8
+        assert sum(1 for use in uses if use.write_1h) == 1
+
+
+def test_what_was_read_at_the_edge_of_its_time_is_not_taken_for_written_anew(double: Double) -> None:
+    """After 250 s it is still there, and only for five minutes more."""
+    clock, memory = Clock(double), Memory()
+    speaker = asking(double, clock=clock)
+    told = []
+    for number, seconds in enumerate((0, 250, 250, 1200, 1200)):
+        clock.advance(seconds)
+        speaker.ask(question(number), memory)
+        use = double.account.calls[-1].use
+        assert use is not None
+        told.append("read" if use.read else "5m" if use.write_5m else "1h")
+    assert told == ["5m", "read", "read", "1h", "read"]
+
+
+def test_a_prefix_that_was_primed_for_an_hour_is_known_to_be(double: Double) -> None:
+    clock, memory = Clock(double), Memory()
+    speaker = asking(double, clock=clock)
+    speaker.prime(question(), memory, ttl="1h")
+    clock.advance(40 * 60)
+    for number in range(2):
+        speaker.ask(question(number), memory)
+        clock.advance(40 * 60)
+    uses = [call.use for call in double.account.calls if call.use]
+    assert [(bool(use.write_5m), bool(use.write_1h)) for use in uses] == [(False, True), (False, False), (False, False)]
+
+
 def test_a_busy_desk_never_pays_for_an_hour(double: Double) -> None:
     clock, memory = Clock(double), Memory()
     speaker = asking(double, clock=clock)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from starlette.testclient import TestClient
 
+    from agents.gateway import Ttl
+    from agents.question import Reply
     from app.models import Ready
     from app.settings import Settings
 
@@ -73,8 +75,12 @@ def test_one_call_stops_every_role_of_every_process_and_one_probe_starts_them_ag
     assert state(session).state == "failed"
     assert "Mend billing with the vendor" in state(session).detail
     assert "tried again by itself" in state(session).detail
+
+    def asked(_ttl: Ttl) -> Reply:
+        pytest.fail("asked")
+
     with pytest.raises(CallFailed):  # what a job there holds still asks nothing more
-        before.asking._pace.attempt(lambda: pytest.fail("asked"), model="m", around=nullcontext, on_failure=print)  # noqa: SLF001
+        before.asking._pace.attempt(asked, model="m", around=lambda: nullcontext("5m"), on_failure=print)  # noqa: SLF001
     assert double.account.calls == [], "and nobody tried"
 
     pass_time(session)

@@ -74,7 +74,7 @@ class Scripted:
     def ask(self, question: Question, _ttl: Ttl) -> Reply:
         return self.model(question)
 
-    def prime(self, question: Question, *, ttl: Ttl) -> Reply:  # noqa: ARG002  a scripted cache keeps everything
+    def prime(self, question: Question, _ttl: Ttl) -> Reply:
         self.primed.append(question.agent)
         return Reply("", "answered", "max_tokens", Usage(cache_write_5m=4_000, output=1), MODEL)
 
