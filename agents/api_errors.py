@@ -25,14 +25,16 @@ _OF_ACCOUNT: Mapping[str, FailureCode] = {
     "contract_spend_limit_reached": "billing",
     "organization_on_hold": "permission",
 }
-TOO_LONG = "prompt is too long"  # how the API begins to say so; its type is that of any bad request
-OF_LLAMA = "exceed_context_size_error"  # what llama.cpp calls the same
+# How the API says that a question does not fit (its type is that of any bad request), and what llama.cpp calls it.
+_TOO_LONG = ("prompt is too long", "exceed context limit")
+_OF_LLAMA = "exceed_context_size_error"
 
 
-def code_of(status: int, *, named: tuple[str | None, ...], message: str = "") -> FailureCode:
+def code_of(status: int, *, named: tuple[str, ...], message: str = "") -> FailureCode:
     """`named` are the error's own type and code, `message` its words, as far as the server gave them."""
-    of_account = next((_OF_ACCOUNT[name] for name in named if name and name in _OF_ACCOUNT), None)
-    if OF_LLAMA in named or message.casefold().startswith(TOO_LONG):
+    of_account = next((_OF_ACCOUNT[name] for name in named if name in _OF_ACCOUNT), None)
+    bad = of_account is None and status == 400  # noqa: PLR2004  HTTP
+    if bad and (_OF_LLAMA in named or any(words in message.casefold() for words in _TOO_LONG)):
         return "too_large"
     return of_account or _OF_STATUS.get(status) or ("server_error" if status >= 500 else "bad_request")  # noqa: PLR2004  HTTP
 

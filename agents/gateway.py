@@ -37,6 +37,7 @@ STRONG_AGENTS = frozenset({"chief_of_staff"})
 ANSWER_TOOL = "answer"
 MOST_ITEMS = 4  # of any list in an answer, where the server lets us say so
 MOST_TOOL_TOKENS = 4_000  # of an answer in `tool` mode: nothing is thought there, and such a model's context is small
+MOST_TOKENS = 1_000_000_000  # far more than any model reads or writes; what is more is no number of tokens
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # neither UTF-8 nor Postgres keeps these, and a paid reply must be kept
 _NO_MODEL_LIST = frozenset({404, 405, 501})  # of servers that have only the messages
 # What comes of using a value that has not the type which the SDK promises: it lets everything through.
@@ -321,13 +322,19 @@ class Gateway:
                 return CallFailed("authentication", "the key holds a character that cannot be sent")
             return CallFailed("connection", f"cannot reach {self._endpoint.base_url or 'the API'}: {_why(error)}")
         if isinstance(error, sdk.APIStatusError):
-            named = (error.error_code, error.type)
-            code = code_of(error.status_code, named=named, message=error.api_message or "")
-            words = f"HTTP {error.status_code}: {shown(error.api_message or str(error))}"
+            named = (_text(error.error_code), _text(error.type))
+            message = _text(error.api_message)
+            code = code_of(error.status_code, named=named, message=message)
+            words = f"HTTP {error.status_code}: {shown(message or str(error))}"
             return CallFailed(code, words, retry_after=retry_after(error.response.headers))
         if isinstance(error, sdk.APIError):
             return CallFailed("server_error", f"the server's answer is not of this API: {shown(str(error))}")
         return CallFailed("authentication", f"the API key cannot be used: {error}")
+
+
+def _text(value: object) -> str:
+    """What a server's error names; the SDK hands on whatever stands there."""
+    return value if isinstance(value, str) else ""
 
 
 def _why(error: Exception) -> str:
@@ -383,6 +390,6 @@ def _usage(message: Message) -> Usage:
 
 
 def _count(holder: object, name: str) -> int:
-    """A number of tokens; 0 where the server gives none."""
+    """A number of tokens; 0 where the server gives none, or one that no reply can have."""
     value = getattr(holder, name, None)
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else 0

@@ -153,12 +153,17 @@ class MessageBatches:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Those with something on them. Only a line feed ends one: a text may hold the other breaks as they are."""
+    """Those with something on them. Only a line feed ends one: a text may hold the other breaks as they are.
+
+    Raises ValueError after them where the last was cut off: what is missing is paid, and there to be read again.
+    """
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         yield from filter(bytes.strip, whole)
     if rest.strip():
+        if _json(rest) is None:
+            raise ValueError("the last line was cut off")
         yield rest
 
 

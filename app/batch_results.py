@@ -24,6 +24,7 @@ from app.batches import FORGOTTEN, LIFETIME, MOST_TRIES, free, lose, sent
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
+from app.jobs import transient
 from app.locks import Lock, take
 from app.queue import enqueue
 from app.tables import Batch, BatchRequest, BatchTicket
@@ -62,6 +63,10 @@ def collect(deps: Deps) -> None:
             if ready is not None and failure.stops_all:
                 deps.models.failed(failure, asked=ready)
                 break
+        except Exception as error:
+            if transient(error):
+                raise
+            log.exception("batch.not_collected", batch=batch.id)  # the others are not to wait for it
     with transaction(deps.engine) as session:
         if session.scalar(select(exists().where(BatchTicket.batch_id.is_(None)))):
             enqueue(session, "batch_submit", once="batch_submit")

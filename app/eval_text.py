@@ -40,7 +40,8 @@ def headline(figures: Mapping[str, Any]) -> str:
 def verdict_on(pair: Mapping[str, Any]) -> str:
     """Which of two is better, or what it would take to say."""
     if pair["n"] < FEWEST:
-        return f"undecidable on {labels(pair['n'])}, needs at least {FEWEST - pair['n']} more"
+        least = pair.get("at_least", FEWEST - pair["n"])  # not in what was compared before there was such a figure
+        return f"undecidable on {labels(pair['n'])}, needs at least {least} more"
     if pair["better"]:
         return f"{pair['better']} is right more often"
     if pair["more"] is None:

@@ -40,6 +40,7 @@ AND = " + "  # between the models of a panel, the worker first
 NO_TRIAGE = "triage."  # before the failure code, where it stands in the place of an escalation rule
 
 _VERDICTS, _OBSERVATIONS = table_of(tables.Verdict), table_of(tables.Observation)
+_TICKETS = table_of(tables.Ticket)
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,18 @@ def record_intake(
         _record_triage(session, case, answer, model=model)
         _record_escalations(session, case, answer.rules, missed_by_triage=frozenset())
     _record_observations(session, case, observations)
-    _show_escalated(session, case, review_state="open", review_note="")
+    row = update(_TICKETS).where(_TICKETS.c.revision_id == case.revision_id)
+    session.execute(row.values(escalated=_escalation_of(case), review_state="open", review_note=""))
 
 
 def escalate_by_code(session: Session, case: Case) -> None:
-    """Where the model is waited for, the rules that code applies bring the ticket to a person already."""
+    """Where the model is waited for, the rules that code applies bring the ticket to a person already.
+
+    Whoever gave it to a person before, triage for one, keeps it there: the verdict says what stands.
+    """
     _record_by_code(session, case)
-    _show_escalated(session, case)
+    raised = update(_TICKETS).where(_TICKETS.c.revision_id == case.revision_id, _escalation_of(case))
+    session.execute(raised.values(escalated=True))
 
 
 def _record_by_code(session: Session, case: Case) -> None:
@@ -84,10 +90,8 @@ def _record_by_code(session: Session, case: Case) -> None:
     _record_escalations(session, case, hits(case.revision, case.context), missed_by_triage=frozenset())
 
 
-def _show_escalated(session: Session, case: Case, **columns: str) -> None:
-    there = select(tables.Escalation.id).where(tables.Escalation.revision_id == case.revision_id).exists()
-    row = update(tables.Ticket).where(tables.Ticket.revision_id == case.revision_id)
-    session.execute(row.values(escalated=there, **columns))
+def _escalation_of(case: Case) -> ColumnElement[bool]:
+    return select(tables.Escalation.id).where(tables.Escalation.revision_id == case.revision_id).exists()
 
 
 def record(session: Session, case: Case, judgement: Judgement, *, panel: str, demonstration: bool) -> None:

@@ -117,6 +117,7 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
     first, second, masked, strong = report.priming, Spending(), Spending(), Spending()
     outcomes: Counter[str] = Counter()
     routes: Counter[str] = Counter()
+    settled: Counter[Route] = Counter()
     second_runs = left = 0
     for reviewed in report.reviewed:
         first, second = first + reviewed.first, second + reviewed.second
@@ -124,12 +125,12 @@ def totals(report: Report, *, startup_seconds: float) -> dict[str, Any]:
         judgement = reviewed.judgement
         outcomes[judgement.verdict.outcome if judgement else "not_judged"] += 1
         routes[judgement.route if judgement else ""] += 1
+        if judgement and judgement.verdict.outcome != "escalate":
+            settled[judgement.route] += 1
         second_runs += judgement is not None and judgement.second_run
         left += reviewed.left
     everything = first + second + masked + strong
     decided = outcomes["pass"] + outcomes["fail"]
-    judgements = [reviewed.judgement for reviewed in report.reviewed if reviewed.judgement]
-    settled = Counter(judgement.route for judgement in judgements if judgement.verdict.outcome != "escalate")
     cost = everything.known_cost
     return {
         "tickets": len(report.reviewed),

@@ -180,13 +180,13 @@ def give_up(deps: Deps, reason: str, *, revision_id: int) -> None:
 def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None:
     """The case, and the ticket marked as running; None where there is nothing to do any more, or a batch does it.
 
-    What code alone escalates does not wait for the batch.
+    What code alone escalates waits for no batch.
     """
     with transaction(deps.engine) as session:
         case = read_case(session, revision_id, ready)
         if case is None or _state(session, revision_id, "running", "", ~_BATCHED):
             return case
-        escalate_by_code(session, case)  # it waits for its batch
+        escalate_by_code(session, case)
         return None
 
 
@@ -314,9 +314,9 @@ def _wait(deps: Deps, revision_id: int, note: str) -> None:
 
 
 def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
-    """What code alone escalates does not wait with the ticket."""
+    """What code alone escalates does not wait with the ticket. One that waits for a batch goes on saying so."""
     with transaction(deps.engine) as session:
-        if not _unjudged_state(session, revision_id, state, note):
+        if not _unjudged_state(session, revision_id, state, note) and not _in_batch(session, revision_id):
             return
         if case := case_of(session, revision_id, in_force(session), None):
             escalate_by_code(session, case)
@@ -324,7 +324,12 @@ def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
 
 def _unjudged_state(session: Session, revision_id: int, state: str, note: str) -> bool:
     """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one."""
-    return _state(session, revision_id, state, note, _TICKETS.c.review_state != "done")
+    return _state(session, revision_id, state, note, _TICKETS.c.review_state != "done", ~_BATCHED)
+
+
+def _in_batch(session: Session, revision_id: int) -> bool:
+    mine = select(_BATCH_TICKETS.c.revision_id).where(_BATCH_TICKETS.c.revision_id == revision_id)
+    return session.scalar(mine) is not None
 
 
 def _state(session: Session, revision_id: int, state: str, note: str, *only: ColumnElement[bool]) -> bool:

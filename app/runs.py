@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 DUPLICATE = "duplicate"  # outcome of a paid reply that another worker had recorded first
 PROBE = "probe"  # agent and purpose of the call that finds out whether a key works again
-SHADOW_EVERY = 100  # one reuse in so many is asked again in the shadow
+SHADOW_EVERY = 100  # one reused first answer in so many is asked for again in the shadow
 KEEP_AGAIN = (
     1.0,
     2.0,
@@ -92,14 +92,19 @@ class RunStore:
 
     def _reused(self, session: Session, question: Question, run: Run) -> None:
         """Once for each case, however often its job is tried; one in SHADOW_EVERY is asked again in the shadow."""
-        if self._pinned["revision_id"] is None:
+        revision_id = self._pinned["revision_id"]
+        if revision_id is None:
             return
-        case = {name: self._pinned[name] for name in ("revision_id", "context_version")}
-        row = {**case, "reply_key": question.key, "agent": question.agent, "saved_usd": run.cost_usd}
+        row = {
+            "revision_id": revision_id,
+            "context_version": self._pinned["context_version"],
+            "reply_key": question.key,
+            "agent": question.agent,
+            "saved_usd": run.cost_usd,
+        }
         made = insert(_REUSES).values(**row).on_conflict_do_nothing().returning(_REUSES.c.id)
         reuse_id = session.scalar(made)
-        first_question = question.purpose == "review" and not self._demonstration
-        if reuse_id is not None and first_question and reuse_id % SHADOW_EVERY == 0:
+        if reuse_id is not None and not self._demonstration and _drawn(question, int(revision_id)):
             enqueue(session, "shadow", reuse_id=reuse_id)
 
     def keep(self, question: Question, reply: Reply) -> Reply:
@@ -139,6 +144,11 @@ class RunStore:
 
     def _cost(self, model: str, reply: Reply) -> Decimal | None:
         return Decimal(0) if self._demonstration else cost(model, reply.usage, on=self._today(), geo=reply.geo)
+
+
+def _drawn(question: Question, revision_id: int) -> bool:
+    """One first question in SHADOW_EVERY, of each agent alike."""
+    return question.purpose == "review" and (int(question.key[:8], 16) + revision_id) % SHADOW_EVERY == 0
 
 
 def for_its_own_sake() -> ColumnElement[bool]:

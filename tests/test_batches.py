@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from agents.message_batches import BatchResult
     from agents.question import Question
     from app.deps import Deps
     from app.settings import Settings
@@ -210,6 +211,40 @@ def test_what_code_escalates_does_not_wait_for_the_batch(
     ]
     assert {row.review_state for row in rows} == {"waiting_model" if status == "closed" else "open"}
     assert double.account.calls == [], "all that costs is left to the batch"
+
+
+def test_a_ticket_of_a_batch_goes_on_saying_so_while_the_model_is_away(
+    deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finished,) = arrive(session, 1)
+    (still_open,) = arrive(session, 2, status="open", closed_at=None)
+    monkeypatch.setattr(deps.models, "ready", lambda *_: None)
+    reviewing.review(deps, revision_id=finished)
+    reviewing.triage(deps, revision_id=still_open)
+    assert [(row.review_state, row.review_note) for row in tickets(session)] == [
+        ("waiting_model", NEXT_BATCH),
+        ("open", NEXT_BATCH),
+    ]
+
+
+def test_one_batch_that_cannot_be_kept_keeps_no_other_waiting(
+    deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(session, 1)
+    submit(deps)
+    arrive(session, 2)
+    submit(deps)
+    first, _ = rows(session)
+    keep = batch_results._keep_all  # noqa: SLF001
+
+    def broken(deps: Deps, batch: tables.Batch, results: Iterator[BatchResult]) -> None:
+        if batch.id == first.id:
+            raise ArithmeticError
+        keep(deps, batch, results)
+
+    monkeypatch.setattr(batch_results, "_keep_all", broken)
+    collect(deps)
+    assert [row.state for row in rows(session)] == ["waiting", "ended"]
 
 
 def test_second_runs_and_repairs_go_live(deps: Deps, double: Double, session: Session) -> None:

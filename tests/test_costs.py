@@ -158,18 +158,18 @@ def test_why_a_cache_is_read_seldom(session: Session) -> None:
     assert "2 models were asked" in many
 
 
-def test_what_a_batch_cached_lives_for_an_hour(session: Session) -> None:
-    """A call within it that wrote all the same was not late: it began before another's answer, or by chance missed."""
+def test_what_was_written_for_an_hour_lives_for_one_from_its_last_use(session: Session) -> None:
     start = now() - timedelta(hours=6)
-    batch = make_batch(session).id
-    calls(session, 0, start=start, batch_id=batch, purpose="prime", cache_read_tokens=0, cache_write_1h_tokens=4_700)
-    calls(session, 50, start=start, batch_id=batch, **WRITTEN)
-    calls(session, 109, start=start, **WRITTEN)
-    assert cached(session).late == 0
-    calls(session, 115, 119, start=start, **WRITTEN)
-    assert cached(session).late == 1, "an hour after the batch, and 6 minutes after the call before"
-    calls(session, 300, start=start, batch_id=batch, **WRITTEN)
-    assert cached(session).late == 2, "the batch itself came too late"
+    hour: dict[str, Any] = {"cache_read_tokens": 0, "cache_write_1h_tokens": 4_700}
+    calls(session, 0, start=start, purpose="prime", batch_id=make_batch(session).id, **hour)
+    calls(session, 20, 70, 120, start=start)
+    calls(session, 150, start=start, **WRITTEN)
+    assert cached(session).late == 0, "it was there, and missed all the same"
+    calls(session, 160, start=start, **WRITTEN)
+    assert cached(session).late == 1, "the last was written for five minutes"
+    calls(session, 165, start=start, **hour)
+    calls(session, 230, start=start, **WRITTEN)
+    assert cached(session).late == 2
 
 
 def test_a_prefix_under_the_minimum_is_named(session: Session) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agents.gateway import CallFailed, Endpoint, Gateway
-from agents.message_batches import NO_MESSAGE, UNREADABLE
+from agents.message_batches import NO_MESSAGE, UNREADABLE, MessageBatches
 from agents.question import Turn
+from tests.cast import MODEL
 from tests.double import BatchPlan, Double, Fault, running
 from tests.test_gateway import gateway, qc_question, triage_question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from agents.question import Question
 
@@ -150,6 +151,53 @@ def test_an_answer_without_any_line_that_says_whose_it_is_is_no_answer(double: D
     with pytest.raises(CallFailed) as caught:
         assert not any(result.custom_id for result in told)
     assert (caught.value.code, caught.value.permanent) == ("server_error", False)
+
+
+class Cut:
+    """A proxy's answer that ends in the middle of a line as if that were its end."""
+
+    def __init__(self, lines: Sequence[str], *, left: int) -> None:
+        self.http_response = self
+        self._bytes = "\n".join(lines).encode()[:-left]
+
+    def results(self, _batch_id: str) -> Cut:
+        return self
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        yield self._bytes
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_results_that_are_cut_off_are_read_again_and_not_taken_for_all(double: Double) -> None:
+    lines = [json.dumps({"custom_id": str(number) * 64, "result": {"type": "expired"}}) for number in range(3)]
+    speaker = gateway(double)
+    told = MessageBatches(
+        Cut(lines, left=9),
+        request_of=lambda _: {},
+        reply_of=lambda _: None,
+        translated=speaker._batch_failures,  # noqa: SLF001
+    ).results("msgbatch_1")
+    assert [next(told).custom_id[0] for _ in range(2)] == ["0", "1"]
+    with pytest.raises(CallFailed) as caught:
+        next(told)
+    assert not caught.value.permanent
+
+
+@pytest.mark.parametrize("tokens", [10**20, -5, True, "7", 1.5])
+def test_tokens_that_no_reply_can_have_are_none(double: Double, tokens: object) -> None:
+    """They would not fit into the ledger, or take from what was spent."""
+    usage = {"input_tokens": tokens, "output_tokens": 3}
+    message = {"type": "message", "content": [], "model": MODEL, "stop_reason": "end_turn", "usage": usage}
+    line = json.dumps({"custom_id": "0" * 64, "result": {"type": "succeeded", "message": message}})
+    double.batching(BatchPlan(spoilt=(line,)))
+    speaker = gateway(double)
+    made = speaker.batches.submit(questions(1))
+    speaker.batches.look(made.id)
+    (told,) = speaker.batches.results(made.id)
+    if told.reply is not None:  # or the SDK could not read it
+        assert (told.reply.usage.input, told.reply.usage.output) == (0, 3)
 
 
 def test_a_long_answer_arrives_whole_whatever_it_says(double: Double) -> None:

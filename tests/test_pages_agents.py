@@ -62,7 +62,10 @@ def test_runs_and_cost_are_of_days_and_replays_are_apart(pages: TestClient, sess
     assert told["Model"] == "claude-haiku-5-5"
     assert told["Last 7 days"] == f"4 runs, $1.75 {extra}"
     assert told["Last 30 days"] == f"9 runs, $3.00 {extra}"
-    assert (told["In trials and re-scoring, 7 days"], told["In trials and re-scoring, 30 days"]) == (
+    assert (
+        told["In trials, re-scoring and the shadow, 7 days"],
+        told["In trials, re-scoring and the shadow, 30 days"],
+    ) == (
         "2 runs, $0.50",
         "4 runs, $1.00",
     )

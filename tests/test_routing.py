@@ -86,19 +86,21 @@ def test_what_the_strong_model_alone_would_have_cost_stands_below_it_with_the_sh
 ) -> None:
     verdicts(session)
     make_run(session, model="local:qwen", cost_usd=Decimal(0))
+    make_run(session, model="no-price", cost_usd=None)
     make_run(session, batch_id=make_batch(session).id, cost_usd=CENT)
     session.commit()
     month = now() - 30 * DAY
     each = cost(SONNET, Usage(input=812, output=348, cache_read=4710), on=now().date())
     assert each is not None
-    assert by_strong_alone(session, SONNET, after=month) == each * Decimal("3.5"), "three live, one at half the price"
+    three_live_and_one_at_half_the_price = each * Decimal("3.5")
+    assert by_strong_alone(session, SONNET, after=month) == (8 * CENT, three_live_and_one_at_half_the_price)
     assert by_strong_alone(session, "claude-unheard-of", after=month) is None
-    assert by_strong_alone(session, SONNET, after=now()) == 0
+    assert by_strong_alone(session, SONNET, after=now()) is None
     keyed = settings.model_copy(update={"anthropic_api_key": SecretStr("sk-test")})
     for there, said in ((keyed, True), (keyed.model_copy(update={"worker_model": SONNET}), False), (settings, False)):
         shown = signed_in(create_app(engine=engine, vault=vault, settings=there), session, lead)
         words = section(page(shown, "/agents"), "routing").words
-        assert (f"Had {SONNET} judged all tickets of these 30 days" in words) == said
+        assert (f"Had {SONNET} judged what a paid model judged in these 30 days" in words) == said
         if said:
-            assert "would have cost $0.020, 0.2 times what judging did cost" in words
-            assert "43 % of the verdicts went to a person." in words
+            assert "at least $0.020, 0.2 times the $0.080 that judging did cost." in words
+            assert "43 % of all verdicts went to a person." in words

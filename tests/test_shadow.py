@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from sqlalchemy import func, select, text, update
 
 from app import releases, retention, reviewing
@@ -28,6 +30,7 @@ from tests.double.prompt import output_schema
 from tests.factories import make_connection, make_context, make_ticket, office_ticket
 from tests.rescored import version_with
 from tests.test_budget import question
+from tests.test_gateway import triage_question
 from tests.test_rescoring import live
 
 if TYPE_CHECKING:
@@ -158,13 +161,42 @@ def test_few_are_drawn_and_only_first_questions_to_a_paid_model(
     assert (len(reuses(session)), len(asked_for(session))) == (4, 1)
 
 
-@pytest.mark.parametrize("why", ["superseded", "no reply", "removed", "budget", "no model"])
-def test_where_nothing_can_be_compared_nothing_is_asked(
-    deps: Deps, another: Callable[..., Deps], session: Session, double: Double, why: str
+def test_one_in_so_many_is_drawn_of_each_agent_alike(
+    engine: Engine, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.runs.SHADOW_EVERY", 4)
+    version = make_context(session).version
+    revisions = [make_ticket(session).revision_id for _ in range(41)]
+    session.commit()
+    both = [question(), triage_question()]
+    for number, revision_id in enumerate(revisions):
+        told: dict[str, Any] = {"context_version": version, "today": date.today, "demonstration": False}
+        store = RunStore(engine, revision_id=revision_id, **told)
+        for asked in both:
+            if number == 0:
+                store.keep(asked, reply("{}"))
+            assert store.find(asked)
+    drawn = Counter(one.agent for one in reuses(session) if one.id in asked_for(session))
+    assert drawn == {"qc": 10, "triage": 10}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("superseded", "not in force any more"),
+        ("removed", "texts were removed"),
+        ("no reply", "the reply is gone"),
+        ("budget", "what is left of today's budget"),
+        ("no model", "no model of an account"),
+    ],
+)
+def test_where_nothing_can_be_compared_nothing_is_asked(
+    deps: Deps, another: Callable[..., Deps], session: Session, double: Double, case: tuple[str, str]
+) -> None:
+    why, reason = case
     alike(deps, session)
-    qc, _ = reuses(session)
-    if why == "superseded":
+    _, triage = reuses(session)
+    if why == "superseded":  # by a text that this agent does not read
         releases.release_version(session, version_with(session), note="better", actor=COMMAND_LINE)
     elif why == "no reply":
         session.execute(update(Run).values(reply=None))
@@ -177,7 +209,9 @@ def test_where_nothing_can_be_compared_nothing_is_asked(
     }
     asking = another(**changes[why]) if why in changes else deps
     paid = len(double.account.calls)
-    shadow(asking, reuse_id=qc.id)
+    with structlog.testing.capture_logs() as logs:
+        shadow(asking, reuse_id=triage.id)
+    assert reason in next(line["reason"] for line in logs if line["event"] == "shadow.left")
     assert len(double.account.calls) == paid
     assert [one.agrees for one in reuses(session)] == [None, None]
 

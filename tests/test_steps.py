@@ -167,6 +167,23 @@ def test_what_code_escalates_does_not_wait_for_the_model(
     assert [(row.rule, row.agent) for row in session.scalars(select(tables.Escalation))] == [("legal_threat", "code")]
 
 
+def test_what_triage_gave_to_a_person_stays_there_while_the_ticket_waits(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    def alarmed(body: Json) -> str:
+        said = json.loads(answer(body, output_schema(body) or {}))
+        return json.dumps({**said, "rules": [{"rule": "security_incident", "line": 1, "quote": "VPN drops every ten"}]})
+
+    double.answer_with(alarmed)
+    reviewing.triage(deps, revision_id=arrive(session, external_id="INC-7", status="open", closed_at=None))
+    double.fault(Fault("overloaded"))
+    revision_id = arrive(session, external_id="INC-7")
+    assert ticket_of(session, revision_id).escalated
+    reviewing.review(deps, revision_id=revision_id)
+    ticket = ticket_of(session, revision_id)
+    assert (ticket.review_state, ticket.escalated) == ("waiting_model", True)
+
+
 def test_an_answer_to_an_open_ticket_that_repeats_the_canary_goes_to_a_person_and_is_not_kept_as_triage(
     deps: Deps, double: Double, session: Session, viewer_pages: TestClient
 ) -> None:

@@ -32,7 +32,7 @@ class SpentRow:
 
 @dataclass(frozen=True)
 class UsageRow:
-    """An agent's work in a week and in a month; what it was asked for in trials and re-scorings is apart."""
+    """An agent's work in a week and in a month; what trials, re-scorings and the shadow asked is apart."""
 
     week: SpentRow = SpentRow()
     month: SpentRow = SpentRow()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, and_, func, not_, or_, select, true
+from sqlalchemy import BigInteger, and_, case, func, literal, literal_column, not_, select
 
 from app.local_model import PREFIX as LOCAL
 from app.queries.figures.tickets import within
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 CACHE_LIVES = timedelta(minutes=5)  # from its last use
 HOUR_LIVES = timedelta(hours=1)  # where it was written for an hour, as for batches and for calls that come seldom
-BILLED = not_(Run.model.startswith(LOCAL, autoescape=True))
+_LONG_AGO: ColumnElement[datetime] = literal_column("'-infinity'::timestamptz")
+_BILLED = not_(Run.model.startswith(LOCAL, autoescape=True))
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def by_agent(session: Session, period: Period) -> tuple[AgentRow, ...]:
             _sum(_PROMPT).label("prompt"),
             _sum(Run.output_tokens).label("output"),
         )
-        .where(within(Run.recorded_at, period), not_evaluating(), BILLED)
+        .where(within(Run.recorded_at, period), not_evaluating(), _BILLED)
         .group_by(Run.agent)
         .subquery()
     )
@@ -133,7 +134,7 @@ def by_criterion(session: Session, period: Period) -> tuple[CriterionRow, ...]:
     """Of each context version, what quality control cost in the period is divided by the findings it led to."""
     spent = (
         select(Run.context_version.label("version"), func.sum(Run.cost_usd).label("cost"))
-        .where(within(Run.recorded_at, period), Run.agent == "qc", for_its_own_sake(), BILLED)
+        .where(within(Run.recorded_at, period), Run.agent == "qc", for_its_own_sake(), _BILLED)
         .group_by(Run.context_version)
         .subquery()
     )
@@ -156,9 +157,14 @@ def cache(session: Session, *, since: datetime) -> tuple[CacheRow, ...]:
     """By agent, over paid replies; a prefix is one model's and one version's of the agent's instructions."""
     prefix, order = (Run.agent, Run.model, Run.agent_hash), (Run.recorded_at, Run.id)
     before = func.lag(Run.recorded_at).over(partition_by=prefix, order_by=order)
-    for_an_hour = func.max(Run.recorded_at).filter(or_(Run.batch_id.is_not(None), Run.cache_write_1h_tokens > 0))
-    hour_before = for_an_hour.over(partition_by=prefix, order_by=order, rows=(None, -1))
-    hour_over = func.coalesce(Run.recorded_at - hour_before > HOUR_LIVES, true())
+    written = {
+        kind: func.max(Run.recorded_at)
+        .filter(getattr(Run, f"cache_write_{kind}_tokens") > 0)
+        .over(partition_by=prefix, order_by=order, rows=(None, -1))
+        for kind in ("5m", "1h")
+    }
+    for_an_hour = written["1h"] > func.coalesce(written["5m"], _LONG_AGO)
+    lives = case((for_an_hour, literal(HOUR_LIVES)), else_=literal(CACHE_LIVES))
     calls = select(
         Run.agent,
         Run.agent_hash,
@@ -166,9 +172,9 @@ def cache(session: Session, *, since: datetime) -> tuple[CacheRow, ...]:
         Run.cache_read_tokens.label("read"),
         (Run.cache_write_5m_tokens + Run.cache_write_1h_tokens).label("written"),
         _PROMPT.label("prompt"),
-        and_(Run.recorded_at - before > CACHE_LIVES, hour_over).label("late"),
+        (Run.recorded_at - before > lives).label("late"),
     )
-    work = (Run.replied, not_evaluating(), BILLED, Run.agent != "probe")
+    work = (Run.replied, not_evaluating(), _BILLED, Run.agent != "probe")
     one = calls.where(Run.recorded_at > since, *work).subquery()
     found = select(
         one.c.agent,

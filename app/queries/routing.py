@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from sqlalchemy import BigInteger, and_, case, func, select
 
 from agents.judge import Route
 from agents.prices import TOKEN_KINDS, cost_of_many
 from agents.question import Usage
-from app.queries.costs import BILLED
 from app.runs import for_its_own_sake
 from app.tables import Run, Verdict
 
@@ -79,22 +78,29 @@ def routing(session: Session, *, week: datetime, month: datetime) -> tuple[Routi
     return Routing(tuple(weeks)), Routing(tuple(months))
 
 
-def by_strong_alone(session: Session, model: str, *, after: datetime) -> Decimal | None:
-    """US$ that triage and the first QC run would have cost at this model's prices; None where one is unknown.
+class StrongAlone(NamedTuple):
+    """What judging cost, of all whose price is known; and what its first questions cost at a strong model's prices."""
 
-    For the tokens that they did take: a strong model thinks before it answers, and writes more. No ticket is long
-    enough for the rates of long prompts.
+    cost_usd: Decimal
+    strong_usd: Decimal
+
+
+def by_strong_alone(session: Session, model: str, *, after: datetime) -> StrongAlone | None:
+    """For the tokens that triage and the first QC run did take; None where nothing was paid, or a price is unknown.
+
+    At least: a strong model thinks before it answers. No ticket is long enough for the rates of long prompts.
     """
+    paid = (Run.agent.in_(("triage", "qc")), Run.cost_usd > 0, Run.recorded_at > after, for_its_own_sake())
+    spent = session.scalar(select(func.sum(Run.cost_usd)).where(*paid))
     day, batch = func.date(func.timezone("UTC", Run.recorded_at)), Run.batch_id.is_not(None)
     tokens = [func.sum(getattr(Run, f"{kind}_tokens")).cast(BigInteger) for kind in TOKEN_KINDS]
-    first = (Run.purpose.in_(("review", "repair")), Run.replied, Run.recorded_at > after, BILLED)
-    rows = session.execute(select(day, batch, *tokens).where(*first, for_its_own_sake()).group_by(day, batch))
+    first = select(day, batch, *tokens).where(*paid, Run.purpose.in_(("review", "repair")))
     each = [
         cost_of_many(model, Usage(**dict(zip(TOKEN_KINDS, sums, strict=True))), on=on, batch=by_batch)
-        for on, by_batch, *sums in rows
+        for on, by_batch, *sums in session.execute(first.group_by(day, batch))
     ]
     known = [cost for cost in each if cost is not None]
-    return sum(known, Decimal(0)) if len(known) == len(each) else None
+    return StrongAlone(spent, sum(known, Decimal(0))) if spent and known and len(known) == len(each) else None
 
 
 def _counted(session: Session, *, week: datetime, month: datetime) -> Mapping[str, tuple[int, ...]]:

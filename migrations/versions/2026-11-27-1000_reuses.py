@@ -1,4 +1,4 @@
-"""Replies that were reused, once for each case. The sums they were before counted every try of a job; they are gone."""
+"""Replies that were reused, once for each case. The columns that summed them stay while the release before may run."""
 
 from __future__ import annotations
 
@@ -35,12 +35,8 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_reuses_recorded_at", "reuses", ["recorded_at"])
-    op.drop_column("spending", "reused")
-    op.drop_column("spending", "saved_usd")
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.add_column("spending", sa.Column("reused", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
-    op.add_column("spending", sa.Column("saved_usd", sa.Numeric(18, 12), server_default=sa.text("0"), nullable=False))
     op.drop_table("reuses")

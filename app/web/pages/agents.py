@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse  # noqa: TC002  FastAPI reads it from the signature
@@ -16,7 +16,7 @@ from app.queries import contexts
 from app.queries import patterns as pattern_queries
 from app.queries.agents import UsageRow
 from app.queries.failures import by_day, chances, last_days, rate
-from app.queries.routing import by_strong_alone, routing
+from app.queries.routing import StrongAlone, by_strong_alone, routing
 from app.tables import Pattern
 from app.web import names
 from app.web.guard import guard
@@ -24,7 +24,6 @@ from app.web.view import Viewed  # noqa: TC001  FastAPI reads it from the signat
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from decimal import Decimal
 
     from sqlalchemy.orm import Session
 
@@ -90,21 +89,14 @@ def agents(view: Viewed) -> HTMLResponse:
         zone=view.settings.timezone,
         routing=routing(session, week=week.after, month=month.after),
         strong=_strong_alone(session, view.settings, after=month.after),
+        strong_model=choose(view.settings, "strong").model,
     )
 
 
-class StrongAlone(NamedTuple):
-    """What the same month would have cost, had the strong model judged everything: at least."""
-
-    model: str
-    cost_usd: Decimal
-
-
 def _strong_alone(session: Session, settings: Settings, *, after: datetime) -> StrongAlone | None:
-    """None where the strong tier is no other model than the worker, or has no price."""
+    """None where the strong tier is no other model than the worker, too."""
     model = choose(settings, "strong").model
-    cost = None if model == choose(settings).model else by_strong_alone(session, model, after=after)
-    return StrongAlone(model, cost) if cost else None
+    return None if model == choose(settings).model else by_strong_alone(session, model, after=after)
 
 
 def _lines(agent: str, failed: tuple[DailyRow, ...], possible: Chances) -> tuple[FailureLine, ...]:
