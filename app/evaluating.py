@@ -84,10 +84,14 @@ def check_names(names: Sequence[str], *, on: date) -> None:
 
 
 def open_models(
-    settings: Settings, names: Sequence[str], *, local: LocalState | None, purse: Purse | None
+    settings: Settings, names: Sequence[str], *, local: LocalState | None, purse: Purse | None, sharers: int = 1
 ) -> Iterator[Ready]:
-    """Each model, ready to answer; all of one key share its limits. Raises ModelError at the first that cannot."""
+    """Each model, ready to answer; all of one key share its limits, and `sharers` processes do.
+
+    Raises ModelError at the first that cannot.
+    """
     limiter = Limiter(maximum=CONCURRENCY)
+    limiter.sharers = sharers
     for name in names:
         try:
             yield open_model(settings, Choice("worker", name), limiter=limiter, local=local, purse=purse)

@@ -125,7 +125,7 @@ class Models:
         """What other processes know of our key, and how many use it; as before, where the database is away."""
         with suppress(DatabaseUnavailable), transaction(self._engine) as session:
             self._open = self._breaker.look(session)
-            self._limiter.sharers = queue.processes(session, silence=SILENCE)
+            self._limiter.sharers = max(1, queue.alive(session, silence=SILENCE))
 
     def _status(self, choice: Choice) -> Status:
         if not choice.judged_by_model:

@@ -146,14 +146,14 @@ def beat(session: Session, *, workers: Sequence[int]) -> bool:
     return len(session.execute(text(statement), {"workers": list(workers)}).all()) == len(workers)
 
 
-def processes(session: Session, *, silence: timedelta) -> int:
-    """How many processes work: each has a worker for every lane. Never none, because somebody asks."""
+def alive(session: Session, *, silence: timedelta) -> int:
+    """How many processes work: each has a worker for every lane."""
     statement = """
         select count(*) from procrastinate.procrastinate_workers
         where last_heartbeat > now() - cast(:silence as interval)
     """
-    alive = session.scalar(text(statement), {"silence": silence}) or 0
-    return max(1, -(-alive // len(get_args(Lane))))
+    workers: int = session.scalar(text(statement), {"silence": silence}) or 0
+    return -(-workers // len(get_args(Lane)))
 
 
 def drop_once(session: Session, *, job: int) -> None:

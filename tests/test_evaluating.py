@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from typer.testing import CliRunner
 
 from agents.context import parse
@@ -17,6 +17,7 @@ from agents.evaluation import Costs
 from app import clock, eval_cases, evaluating, releases
 from app.cli import root
 from app.errors import BadRequest, Conflict, ModelError, NotFound, TicketqcError
+from app.limiter import Limiter
 from app.local_model import LocalState
 from app.periods import last_days
 from app.queries import agents as agent_queries
@@ -335,6 +336,19 @@ def test_a_question_that_the_server_rejects_stops_nobody_else(session: Session, 
     double.answer_with(refusing)
     (model,) = compared(models=HAIKU)["models"]
     assert (model["judged"], model["rejected"]) == (FEW - 1, 1)
+
+
+def test_it_takes_its_share_of_the_keys_limits_beside_the_workers(
+    session: Session, lead: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled(session, lead, FEW)
+    for _ in range(6):  # two lanes a process
+        session.execute(text("insert into procrastinate.procrastinate_workers (last_heartbeat) values (now())"))
+    session.commit()
+    limiter = Limiter(maximum=1)
+    monkeypatch.setattr(evaluating, "Limiter", lambda **_: limiter)
+    compared(models=HAIKU)
+    assert limiter.sharers == 4
 
 
 def test_the_local_model_costs_nothing_and_is_called_a_demonstration(

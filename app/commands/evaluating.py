@@ -94,13 +94,18 @@ def _opened(
     settings: Settings, engine: Engine, errors: Console, ending: ExitStack, names: Sequence[str]
 ) -> tuple[Ready, ...]:
     """Closed when the command ends, those too that were opened before one that could not be."""
+    from app import queue
     from app.budget import Budget
+    from app.db import transaction
     from app.evaluating import open_models
+    from app.model_watch import SILENCE
     from app.models import LOCAL
 
+    with transaction(engine) as session:
+        sharers = 1 + queue.alive(session, silence=SILENCE)
     local = loaded_local_model(settings, errors) if LOCAL in names else None
     ready = []
-    for one in open_models(settings, names, local=local, purse=Budget(engine, settings)):
+    for one in open_models(settings, names, local=local, purse=Budget(engine, settings), sharers=sharers):
         ending.callback(one.asking.close)
         ready.append(one)
     return tuple(ready)
