@@ -39,6 +39,7 @@ from app.settings import Settings
 from app.tables import Batch, Run, Verdict
 from app.vault import Vault
 from bench.double import KEY, REPOSITORY, DoubleProcess, double
+from bench.parts import parts, told
 from bench.review import COUNT, MODEL
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def _work(deps: Deps) -> bool:
 
 
 def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seconds: float) -> None:
-    total = Decimal(server.account()["totals"]["cost_usd"])
+    bill = parts(server.account()["requests"])
+    total = bill.whole
     with transaction(deps.engine) as session:
         batches = session.scalar(select(func.count()).select_from(Batch)) or 0
         verdicts = session.scalar(select(func.count()).select_from(Verdict)) or 0
@@ -156,6 +158,7 @@ def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seco
           f"({mark} ${BAR}; 1/{ARTICLE / each:.0f} of ${ARTICLE})")  # fmt: skip
     print(f"  of these calls, {live} were live after all")
     print(f"  second runs, live   ${second / tickets:.6f} a ticket ({seconds_} calls)")
+    print(f"  {told(bill)}")
     print(f"  our ledger differs from the double's account by ${abs(booked - total):.12f}")
     if seen is not None:
         so = "are dearer and stop" if seen.dearer else "pay"
