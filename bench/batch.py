@@ -5,7 +5,7 @@
 `--tickets 0` takes all real tickets. `--hits` are shares of a batch's requests that find the vendor's cache warm; the
 vendor calls them best effort. Priming is counted to the first line, second runs (live) stand on their own line, and
 the embedded database, the jobs and the import are the product's own. Nothing here is a model: tokens and prices are
-the double's account.
+the double's account. Ends with 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def main() -> None:
         sys.exit(f"skipped: the shared tickets are not at {DATA}")
     quiet()
     with double(latency=0.0) as server:
-        for hits in arguments.hits:
-            measure(server, tickets=arguments.tickets or None, hits=hits)
+        met = [measure(server, tickets=arguments.tickets or None, hits=hits) for hits in arguments.hits]
+    sys.exit(not all(met))
 
 
 def quiet() -> None:
@@ -70,16 +70,16 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
-def measure(server: DoubleProcess, *, tickets: int | None, hits: float) -> None:
-    """Prints what the first so many tickets cost, or all, in a database of their own."""
+def measure(server: DoubleProcess, *, tickets: int | None, hits: float) -> bool:
+    """Prints what the first so many tickets cost, or all, in a database of their own; True where the bar is met."""
     server.reset()
     server.batching(hits=hits)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)  # the account of an embedded database comes through
-        _measure(server, Path(folder), tickets=tickets, hits=hits)
+        return _measure(server, Path(folder), tickets=tickets, hits=hits)
 
 
-def _measure(server: DoubleProcess, folder: Path, *, tickets: int | None, hits: float) -> None:
+def _measure(server: DoubleProcess, folder: Path, *, tickets: int | None, hits: float) -> bool:
     file = folder / "tickets.jsonl"
     file.write_bytes(b"".join(islice(_lines(), tickets)))
     settings = Settings(
@@ -97,8 +97,9 @@ def _measure(server: DoubleProcess, folder: Path, *, tickets: int | None, hits: 
         started = time.monotonic()
         *_, last = import_file(deps.engine, Order(file, batch=True), now=now)
         _judge(deps)
-        _print(deps, server, tickets=last.new, hits=hits, seconds=time.monotonic() - started)
+        met = _print(deps, server, tickets=last.new, hits=hits, seconds=time.monotonic() - started)
         deps.engine.dispose()
+        return met
     finally:
         running.stop()
 
@@ -137,7 +138,7 @@ def _work(deps: Deps) -> bool:
     return bool(jobs)
 
 
-def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seconds: float) -> None:
+def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seconds: float) -> bool:
     bill = parts(server.account()["requests"])
     total = bill.whole
     with transaction(deps.engine) as session:
@@ -151,11 +152,10 @@ def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seco
         primed = session.scalar(select(func.sum(Run.cost_usd)).where(Run.purpose == "prime")) or Decimal(0)
         seen = measured(session, model=MODEL, since=now() - timedelta(days=1), today=now().date())
     each = (total - second) / tickets
-    mark = "meets" if each <= BAR else "MISSES"
     print(f"by batch: {tickets} tickets, {verdicts} verdicts, {batches} batches, cache warm for {hits:.0%} of their "
           f"requests ({seconds:.0f} s)")  # fmt: skip
     print(f"  triage + first QC   ${each:.6f} a ticket, priming ${primed / tickets:.6f} of it "
-          f"({mark} ${BAR}; 1/{ARTICLE / each:.0f} of ${ARTICLE})")  # fmt: skip
+          f"(bar ${BAR}: {'met' if each <= BAR else 'MISSED'}; 1/{ARTICLE / each:.0f} of ${ARTICLE})")  # fmt: skip
     print(f"  of these calls, {live} were live after all")
     print(f"  second runs, live   ${second / tickets:.6f} a ticket ({seconds_} calls)")
     print(f"  {told(bill)}")
@@ -164,6 +164,7 @@ def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seco
         so = "are dearer and stop" if seen.dearer else "pay"
         print(f"  measured: {seen.read_share:.0%} of the prefix was read from the cache; the batches cost "
               f"${seen.cost:.4f}, live calls ${seen.live_cost:.4f}, so batches {so}")  # fmt: skip
+    return each <= BAR
 
 
 if __name__ == "__main__":
