@@ -15,6 +15,7 @@ import logging
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from itertools import chain, islice
@@ -74,41 +75,43 @@ def measure(server: DoubleProcess, *, tickets: int | None, hits: float) -> bool:
     """Prints what the first so many tickets cost, or all, in a database of their own; True where the bar is met."""
     server.reset()
     server.batching(hits=hits)
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o711)  # the account of an embedded database comes through
-        return _measure(server, Path(folder), tickets=tickets, hits=hits)
-
-
-def _measure(server: DoubleProcess, folder: Path, *, tickets: int | None, hits: float) -> bool:
-    file = folder / "tickets.jsonl"
-    file.write_bytes(b"".join(islice(_lines(), tickets)))
-    settings = Settings(
-        _env_file=None,
-        data_dir=folder / "data",
-        anthropic_api_key=SecretStr(KEY),
-        anthropic_base_url=server.base_url,
-        worker_model=MODEL,
-        strong_model="none",
-    )
-    running = embedded.start(settings)
-    try:
-        upgrade(running.url)
-        deps = _service(settings, url=running.url)
+    with service(server) as deps:
+        file = deps.settings.data_dir / "tickets.jsonl"
+        file.write_bytes(b"".join(islice(_lines(), tickets)))
         started = time.monotonic()
         *_, last = import_file(deps.engine, Order(file, batch=True), now=now)
         _judge(deps)
-        met = _print(deps, server, tickets=last.new, hits=hits, seconds=time.monotonic() - started)
-        deps.engine.dispose()
-        return met
-    finally:
-        running.stop()
+        return _print(deps, server, tickets=last.new, hits=hits, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def service(server: DoubleProcess) -> Iterator[Deps]:
+    """What every job is given, on an empty database of its own, while the block runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)  # the account of an embedded database comes through
+        settings = Settings(
+            _env_file=None,
+            data_dir=Path(folder) / "data",
+            anthropic_api_key=SecretStr(KEY),
+            anthropic_base_url=server.base_url,
+            worker_model=MODEL,
+            strong_model="none",
+        )
+        running = embedded.start(settings)
+        try:
+            upgrade(running.url)
+            deps = _deps(settings, url=running.url)
+            yield deps
+            deps.engine.dispose()
+        finally:
+            running.stop()
 
 
 def _lines() -> Iterator[bytes]:
     return chain.from_iterable((DATA / f"{name}.jsonl").open("rb") for name in FILES)
 
 
-def _service(settings: Settings, *, url: str) -> Deps:
+def _deps(settings: Settings, *, url: str) -> Deps:
     engine = make_engine(url)
     ensure_released(engine, settings)
     deps = Deps(engine, Vault.load(settings), settings, Models(engine, settings))
@@ -120,22 +123,23 @@ def _judge(deps: Deps) -> None:
     """Ticks of the clock, each with everything that follows from it, until every ticket has its verdict."""
     for _ in range(MOST_MINUTES):
         collect(deps)
-        while _work(deps):
-            pass
+        work(deps)
         with transaction(deps.engine) as session:
             if not waiting_tickets(session):
                 return
     sys.exit(f"gave up after {MOST_MINUTES} ticks")
 
 
-def _work(deps: Deps) -> bool:
-    """Every job that waits is done, in order; False where there was none."""
+def work(deps: Deps) -> None:
+    """Every job that waits is done, in order and in this thread, and what follows from them, until there is none."""
     statement = "delete from procrastinate.procrastinate_jobs returning id, task_name, args"
-    with transaction(deps.engine) as session:
-        jobs = sorted(session.execute(text(statement)).all())
-    for job in jobs:
-        HANDLERS[job.task_name].run(deps, **job.args)
-    return bool(jobs)
+    while True:
+        with transaction(deps.engine) as session:
+            jobs = sorted(session.execute(text(statement)).all())
+        for job in jobs:
+            HANDLERS[job.task_name].run(deps, **job.args)
+        if not jobs:
+            return
 
 
 def _print(deps: Deps, server: DoubleProcess, *, tickets: int, hits: float, seconds: float) -> bool:
