@@ -1,4 +1,5 @@
-"""The whole product as processes, for benches: started against the double, fed with a file, looked into by /proc.
+"""The whole product as processes, for benches: started against the double, fed with a file or with signed webhooks,
+looked into by /proc.
 
 Linux only.
 """
@@ -12,16 +13,23 @@ import sys
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import httpx2
 from sqlalchemy import Engine, text
 
-from app.db import make_engine
+from app.clock import now
+from app.db import make_engine, transaction
 from app.embedded import running_url
+from app.intake import connections
+from app.intake.example import Sender, sign
+from app.intake.signatures import Options
 from app.settings import Settings
+from app.vault import Vault
 from bench.double import KEY, REPOSITORY
 from bench.review import MODEL
 
@@ -33,6 +41,16 @@ if TYPE_CHECKING:
 PORT = 8217
 GIVE_UP_SECONDS = 240.0
 TICK = os.sysconf("SC_CLK_TCK")  # of the times in /proc, per second
+SENDERS = 4  # deliveries on their way at once
+CONNECTION = "bench"
+
+
+class Cpu(NamedTuple):
+    """Seconds of processor that each has used."""
+
+    web: float
+    worker: float
+    database: float
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,25 @@ class House:
         command = [sys.executable, "-m", "app.cli", "import", str(file)]
         subprocess.run(command, cwd=REPOSITORY, env=self.environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
 
+    def connect(self) -> Sender:
+        """A connection that takes signed deliveries, as the other side is told of it."""
+        vault = Vault.load(Settings(_env_file=None, data_dir=self.folder / "data"))
+        with transaction(self.engine) as session:
+            kept = connections.add(session, vault, connections.Wanted(CONNECTION, "standard"))
+        address = f"http://127.0.0.1:{PORT}/hooks/{CONNECTION}"
+        return Sender(address, "standard", Options(), kept.made_secret or "", mapped=False)
+
+    def send(self, tickets: bytes, *, sender: Sender) -> None:
+        """These tickets, one a line, are stored as deliveries, each of which came over a connection of its own."""
+
+        def post(body: bytes) -> None:
+            signed = sign(sender, body=body, now=now())
+            client.post(signed.address, headers=dict(signed.headers), content=body).raise_for_status()
+
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        with httpx2.Client(limits=limits, trust_env=False) as client, ThreadPoolExecutor(SENDERS) as pool:
+            list(pool.map(post, tickets.splitlines()))
+
     def wait_for(self, verdicts: int) -> None:
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while (there := self.count("verdicts")) < verdicts:
@@ -64,12 +101,15 @@ class House:
 
     def worker(self) -> int:
         """The process id of the worker, which the product may just have started again."""
-        found = [pid for pid in _pids() if b"work" in _words(pid) and self._ours(pid)]
-        return found[0] if found else sys.exit("there is no worker process")
+        return self._child(b"work")
 
-    def cpu(self) -> tuple[float, float]:
-        """Seconds of processor that the worker has used, and the database."""
-        return _seconds(self.worker()), self._database_seconds()
+    def cpu(self) -> Cpu:
+        """So far, of processes that have lived since the start."""
+        return Cpu(_seconds(self._child(b"serve")), _seconds(self.worker()), self._database_seconds())
+
+    def _child(self, name: bytes) -> int:
+        found = [pid for pid in _pids() if name in _words(pid) and self._ours(pid)]
+        return found[0] if found else sys.exit(f"there is no process of `ticketqc {name.decode()}`")
 
     def _database_seconds(self) -> float:
         """Of the server, of its processes that live, and of those that have ended."""

@@ -5,7 +5,7 @@
 The first 62 real tickets, triage and first QC run, in the product's own order of calls, at the gaps of a day of eight
 hours with so many tickets (exponential, seeded). The clock is simulated: both the double's cache and ours see the gaps,
 nobody waits. Beside what the program does, the same with the cache kept for five minutes always. Tokens are the
-double's count; nothing here is a model.
+double's count; nothing here is a model. Ends with 1 where the program misses the bar at one of these rates.
 """
 
 from __future__ import annotations
@@ -84,10 +84,13 @@ def main() -> None:
         revisions = [revise(read_ticket(json.loads(line))) for line in islice(source, COUNT)]
     print(f"US$ a ticket, triage + first QC, {COUNT} tickets judged by {MODEL}; simulated clock, the double's count")
     print(f"{'tickets in 8 h':>16}" + "".join(f"{name:>20}" for name in CHOICES))
+    missed = False
     for rate in arguments.rates:
         costs = [_each(revisions, rate, lives=lives) for lives in CHOICES.values()]
-        met = "met" if costs[0] <= BAR else "MISSED"
-        print(f"{rate:>16}" + "".join(f"{cost:>20.6f}" for cost in costs) + f"   bar ${BAR}: {met}")
+        missed |= costs[0] > BAR
+        mark = "met" if costs[0] <= BAR else "MISSED"
+        print(f"{rate:>16}" + "".join(f"{cost:>20.6f}" for cost in costs) + f"   bar ${BAR}: {mark}")
+    sys.exit(missed)
 
 
 def _each(revisions: Sequence[Revision], rate: int, *, lives: Mapping[Ttl, float]) -> Decimal:

@@ -12,8 +12,9 @@ Done. Two criteria, each with a label that the judge does not see:
 The same model is asked in three ways. Bare: one sentence with the criterion's name. Rubric: our question as it is, all
 criteria in one answer, with evidence. Single: our question with a rubric of that criterion alone. What has no usable
 answer, or a quote that is not in the ticket, is not scored and counted apart; what the model said with such a quote has
-a line of its own. The first run takes hours on two cores: a llama-server built for the processor at hand, with more
-slots, is faster (--server URL --at-once SLOTS, with the parameters of app/llama.py).
+a line of its own. What stands in brackets is a 95 % interval. The first run takes hours on two cores: a llama-server
+built for the processor at hand, with more slots, is faster (--server URL --at-once SLOTS, with the parameters of
+app/llama.py).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from agents import qc
-from agents.agreement import Measure, Paired, Table, labels_needed, measures, separated
+from agents.agreement import Measure, Paired, Table, difference, labels_needed, measures, separated
 from agents.answer import Failed, closed_object
 from agents.context import RUBRIC, Context, parse, read_folder
 from agents.gateway import CallFailed, Endpoint, Gateway
@@ -334,7 +335,7 @@ def _print_pair(first: Way, second: Way, right: dict[Way, dict[str, bool]]) -> N
         needed = labels_needed(pairs)
         word = f"undecidable, {needed - pairs.n} more labels would do" if needed else "no difference seen"
     print(f"  {first} against {second}, on {pairs.n} that both scored: only the first right on {pairs.first_only}, "
-          f"only the second on {pairs.second_only}: {word}")  # fmt: skip
+          f"only the second on {pairs.second_only}; the difference {_figure(difference(pairs))}: {word}")  # fmt: skip
 
 
 if __name__ == "__main__":

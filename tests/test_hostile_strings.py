@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import hostile
-from bench.hostile import PLACES, Attack, attacks, outcomes, stratified
+from bench.hostile import PLACES, Attack, attacks, caveat, outcomes, stratified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,3 +47,11 @@ def test_the_double_would_notice_a_fence_that_lets_through(monkeypatch: pytest.M
     monkeypatch.setattr("agents.judge.instruction_spans", lambda _lines: ())
     found = outcomes(ESCAPES[:1], obeys="outside", places=("description",))
     assert [outcome.verdict for outcome in found] == ["pass"]
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [("escalate", "flips to pass are counted"), ("pass", "nothing can be told"), (None, "has no verdict")],
+)
+def test_a_control_that_does_not_fail_is_told(control: str | None, words: str) -> None:
+    assert words in caveat(control)
