@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from agents.question import Question, Reply
     from agents.ticket import Revision
 
-BAR = Decimal("0.0006")  # US$ a ticket
+BAR = Decimal("0.0006")  # US$ a ticket, from FEWEST tickets a day on
+FEWEST = 62
 DAY = 8 * 3600  # seconds
 CHOICES: Mapping[str, Mapping[Ttl, float]] = {
     "the program": asking.LIVES,
@@ -87,9 +88,9 @@ def main() -> None:
     missed = False
     for rate in arguments.rates:
         costs = [_each(revisions, rate, lives=lives) for lives in CHOICES.values()]
-        missed |= costs[0] > BAR
-        mark = "met" if costs[0] <= BAR else "MISSED"
-        print(f"{rate:>16}" + "".join(f"{cost:>20.6f}" for cost in costs) + f"   bar ${BAR}: {mark}")
+        mark = "" if rate < FEWEST else f"   bar ${BAR}: {'met' if costs[0] <= BAR else 'MISSED'}"
+        missed |= mark.endswith("MISSED")
+        print(f"{rate:>16}" + "".join(f"{cost:>20.6f}" for cost in costs) + mark)
     sys.exit(missed)
 
 
