@@ -1,4 +1,8 @@
-"""What calls may cost, before they are made: by what the last ones of the same agent and model did cost."""
+"""What live calls may cost, before they are made: by what the last ones of the same agent and model did cost.
+
+What came by batch had half the price, a call that primes a cache wants no answer, and one in the shadow judges nothing:
+these say nothing of what a live call costs.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ TYPICAL: dict[Agent, Usage] = {
     "qc": Usage(input=900, output=350, cache_read=4_600),
 }
 LOOKED_AT = 200  # of the last runs, for what a call costs
+_LIVE = (Run.batch_id.is_(None), Run.purpose != "prime", Run.purpose.not_like("shadow%"))
 
 
 def of(session: Session, calls: Mapping[Agent, int], *, choice: Choice) -> Decimal | None:
@@ -39,10 +44,10 @@ def of(session: Session, calls: Mapping[Agent, int], *, choice: Choice) -> Decim
 
 
 def cost_of_a_call(session: Session, agent: Agent, model: str) -> Decimal | None:
-    """The average of the last calls of this agent; a typical one's where there is none yet."""
+    """The average of the last live calls of this agent; a typical one's where there is none yet."""
     last = (
         select(Run.cost_usd)
-        .where(Run.agent == agent, Run.model == model, Run.replied, Run.cost_usd.is_not(None))
+        .where(Run.agent == agent, Run.model == model, Run.replied, Run.cost_usd.is_not(None), *_LIVE)
         .order_by(Run.id.desc())
         .limit(LOOKED_AT)
         .subquery()

@@ -23,6 +23,7 @@ from app.batches import lose
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
+from app.estimates import cost_of_a_call
 from app.handlers import HANDLERS
 from app.intake.recording import NEXT_BATCH, Arrival, record_all
 from app.queries import batches as queries
@@ -188,6 +189,22 @@ def test_runs_are_booked_at_half_the_price_as_the_double_bills_them(
     assert sum((one.cost_usd for one in booked_sums), Decimal(0)) == double.account.cost
     assert sum(one.calls for one in booked_sums) == len(booked)
     assert session.scalars(select(tables.Reuse)).all() == [], "a batch's reply that is put to use saves nothing"
+
+
+def test_a_live_call_is_expected_to_cost_what_live_ones_did_not_half_of_it(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    arrive(session, 1, 2)
+    session.execute(text("delete from batch_tickets"))
+    session.commit()
+    work(deps, session)
+    live = [call.cost for call in double.account.calls if call.kind == "qc"]
+    arrive(session, *range(10, 14))
+    minutes(deps, session)
+    by_batch = [call.cost for call in double.account.calls if call.kind == "qc" and call.batch]
+    assert (len(live), len(by_batch)) == (2, 4)
+    assert max(by_batch) < min(live)
+    assert cost_of_a_call(session, "qc", MODEL) == sum(live, Decimal(0)) / 2
 
 
 @pytest.mark.parametrize("status", ["closed", "open"])
