@@ -84,8 +84,14 @@ def free(session: Session, batch: Batch) -> None:
 
 
 def lose(session: Session, batch: Batch, note: str, *, tries: int = 0) -> None:
-    """Nothing of this batch will come: its requests are gone, and its tickets free, with so many tries less."""
+    """Nothing of this batch will come: its requests are gone, and its tickets free, with so many tries less.
+
+    With none left where a person cancelled it, perhaps a moment ago: those are judged one by one.
+    """
     take(session, Lock.BATCHES)
+    session.refresh(batch, with_for_update=True)
+    if batch.cancel_asked_at is not None:
+        tries = MOST_TRIES
     batch.state, batch.note, batch.ended_at = "lost", note, now()
     session.execute(delete(BatchRequest).where(BatchRequest.batch_id == batch.id))
     if tries:

@@ -687,6 +687,52 @@ def test_cancelled_what_is_answered_counts_and_the_rest_goes_live(deps: Deps, do
         batch_results.cancel(session, first.id + 99, actor=Actor("command line"))
 
 
+@pytest.mark.parametrize("moment", ["while it is primed", "while it is refused"])
+def test_cancelled_before_the_vendor_has_it_it_is_not_sent_and_its_tickets_go_live(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def cancelled(*_: object) -> None:
+        with transaction(deps.engine) as other:
+            (batch,) = other.scalars(select(tables.Batch))
+            batch_results.cancel(other, batch.id, actor=Actor("command line"))
+
+    def refuse(*_: object) -> NoReturn:
+        cancelled()
+        raise CallFailed("overloaded", "HTTP 529")
+
+    arrive(session, 1, 2)
+    with monkeypatch.context() as patched:
+        if moment == "while it is primed":
+            patched.setattr(batch_rounds, "_prime", cancelled)
+        else:
+            patched.setattr(MessageBatches, "submit", refuse)
+        submit(deps)
+    minutes(deps, session)
+    (batch,) = rows(session)
+    said = "it was cancelled before it was sent" if moment == "while it is primed" else "it was not sent: HTTP 529"
+    assert (batch.state, batch.note, double.batch_ids) == ("lost", said, [])
+    assert (len(verdicts(session)), held(session)) == (2, 0)
+    assert sorted(live_calls(double)) == ["qc", "qc", "triage", "triage"]
+    assert session.scalars(select(tables.Reservation)).all() == []
+
+
+def test_cancelled_where_its_sending_got_no_answer_it_is_not_sent_again(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_results, "UNDER_WAY", timedelta(0))
+    double.fault(Fault("server_error", agent="batch", times=1), Fault("all_met"))
+    arrive(session, 1)
+    submit(deps)
+    (batch,) = rows(session)
+    assert batch.state == "submitting"
+    batch_results.cancel(session, batch.id, actor=Actor("command line"))
+    session.commit()
+    minutes(deps, session)
+    (batch,) = rows(session)
+    assert (batch.state, batch.note, double.batch_ids) == ("lost", batch_results.NEVER_ARRIVED, [])
+    assert (len(verdicts(session)), sorted(live_calls(double))) == (1, ["qc", "triage"])
+
+
 # --- whether it pays
 
 
