@@ -108,7 +108,7 @@ def sent(session: Session, batch_id: int, state: BatchState) -> bool:
         return False
     if batch.vendor_id is None:
         batch.state, batch.vendor_id, batch.note = "waiting", state.id, ""
-        batch.sent_at, batch.expires_at = now(), state.expires_at
+        batch.sent_at, batch.expires_at = state.created_at, state.expires_at
         keep_aside(session, batch, until=state.expires_at)
     return True
 

@@ -12,9 +12,10 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
+from agents import prices
 from agents.gateway import CallFailed
 from agents.message_batches import UNREADABLE, MessageBatches
-from agents.prices import worst
+from agents.prices import price_of, worst
 from app import batch_results, batch_rounds, batches, reviewing, tables
 from app.audit import Actor
 from app.batch_results import collect
@@ -37,7 +38,7 @@ from tests.test_gateway import triage_question
 from tests.test_reviewing import runs, started, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -559,6 +560,44 @@ def test_restarted_in_the_middle_of_the_results_each_is_kept_once(
     assert {run.outcome for run in runs(session)} == {"answered"}
     minutes(deps, session)
     assert len(verdicts(session)) == 5
+
+
+@pytest.fixture
+def dearer_tomorrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """From tomorrow on, by UTC, everything costs ten times as much; what this gives makes it tomorrow."""
+    tomorrow = now() + timedelta(days=1)
+    price = price_of(MODEL, on=now().date())
+    assert price is not None
+    dearer = {kind: 10 * getattr(price, kind) for kind in prices.TOKEN_KINDS}
+    book = (*prices.price_book(), price.model_copy(update={"since": tomorrow.date(), **dearer}))
+    price_of.cache_clear()
+    monkeypatch.setattr(prices, "price_book", lambda: book)
+
+    def comes() -> None:
+        for module in (batch_results, batches):
+            monkeypatch.setattr(module, "now", lambda: tomorrow)
+
+    yield comes
+    price_of.cache_clear()
+
+
+@pytest.mark.parametrize("found_again", [False, True])
+def test_the_prices_are_those_of_the_day_on_which_it_was_sent(
+    deps: Deps, double: Double, session: Session, dearer_tomorrow: Callable[[], None], *, found_again: bool
+) -> None:
+    arrive(session, 1)
+    if found_again:
+        double.fault(Fault("cut_before", agent="batch", times=1), Fault("all_met"))
+    submit(deps)
+    dearer_tomorrow()
+    collect(deps)
+    collect(deps)
+    assert [row.state for row in rows(session)] == ["ended"]
+    (answer,) = (run for run in runs(session) if run.purpose == "review")
+    (billed,) = (call.cost for call in double.account.calls if call.batch)
+    assert answer.cost_usd == billed
+    booked = session.scalars(select(tables.Spending)).all()
+    assert sum((one.cost_usd for one in booked), Decimal(0)) == double.account.cost
 
 
 def test_results_that_are_cut_off_are_read_again(deps: Deps, double: Double, session: Session) -> None:
