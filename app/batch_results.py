@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -169,7 +169,8 @@ def _keep_all(deps: Deps, batch: Batch, results: Iterator[BatchResult]) -> None:
 
 
 def _keep(session: Session, batch: Batch, results: Iterable[BatchResult]) -> None:
-    """What is kept already, and what is not ours, changes nothing."""
+    """What is kept already, and what is not ours, changes nothing. The prices are those of the day it was sent."""
+    sent_on = (batch.sent_at or batch.created_at).astimezone(UTC).date()
     booked: dict[str, list[Decimal | None]] = {}
     told = {result.custom_id: result for result in results}
     mine = select(BatchRequest).where(BatchRequest.batch_id == batch.id, BatchRequest.reply_key.in_(told))
@@ -177,7 +178,7 @@ def _keep(session: Session, batch: Batch, results: Iterable[BatchResult]) -> Non
         result = told[request.reply_key]
         request.state, request.note = "refused" if result.final else result.kind, result.problem
         if result.reply is not None:
-            price = cost(batch.model, result.reply.usage, on=now().date(), batch=True, geo=result.reply.geo)
+            price = cost(batch.model, result.reply.usage, on=sent_on, batch=True, geo=result.reply.geo)
             if runs.record(session, _columns(request, batch), result.reply, cost_usd=price).paid:
                 booked.setdefault(request.agent, []).append(price)
     for agent in sorted(booked):  # at the end, because others wait for these rows

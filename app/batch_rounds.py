@@ -53,6 +53,7 @@ MOST_BYTES = 64_000_000  # of one batch, in memory a few times while it is sent;
 PAGE = 200  # tickets read at a time
 LIVE_AT_ONCE = 1_000  # tickets handed over at a time
 NO_BATCHES = "the model's server takes no batches, so tickets are judged one by one"
+CANCELLED = "it was cancelled before it was sent"
 NO_ANSWER = "its batch brought no answer, so it is asked on its own"
 
 
@@ -343,10 +344,19 @@ def _send(deps: Deps, ready: Ready, api: MessageBatches, claimed: _Claimed) -> b
 
 
 def _goes_out(deps: Deps, batch_id: int) -> bool:
-    """The time to look for it begins now: priming may take minutes. False where it was given up meanwhile."""
-    mine = update(Batch).where(Batch.id == batch_id, Batch.state == "submitting")
+    """The time to look for it begins now: priming may take minutes. False where it was given up or cancelled meanwhile.
+
+    Whoever cancels it later finds it sent.
+    """
+    mine = update(Batch).where(Batch.id == batch_id, Batch.state == "submitting", Batch.cancel_asked_at.is_(None))
     with transaction(deps.engine) as session:
-        return session.scalar(mine.values(created_at=now()).returning(Batch.id)) is not None
+        if session.scalar(mine.values(created_at=now()).returning(Batch.id)) is not None:
+            return True
+    with transaction(deps.engine) as session:
+        batch = session.get_one(Batch, batch_id)
+        if batch.state == "submitting":
+            lose(session, batch, CANCELLED)
+    return False
 
 
 def _prime(deps: Deps, ready: Ready, claimed: _Claimed) -> None:

@@ -84,8 +84,14 @@ def free(session: Session, batch: Batch) -> None:
 
 
 def lose(session: Session, batch: Batch, note: str, *, tries: int = 0) -> None:
-    """Nothing of this batch will come: its requests are gone, and its tickets free, with so many tries less."""
+    """Nothing of this batch will come: its requests are gone, and its tickets free, with so many tries less.
+
+    With none left where a person cancelled it, perhaps a moment ago: those are judged one by one.
+    """
     take(session, Lock.BATCHES)
+    session.refresh(batch, with_for_update=True)
+    if batch.cancel_asked_at is not None:
+        tries = MOST_TRIES
     batch.state, batch.note, batch.ended_at = "lost", note, now()
     session.execute(delete(BatchRequest).where(BatchRequest.batch_id == batch.id))
     if tries:
@@ -102,7 +108,7 @@ def sent(session: Session, batch_id: int, state: BatchState) -> bool:
         return False
     if batch.vendor_id is None:
         batch.state, batch.vendor_id, batch.note = "waiting", state.id, ""
-        batch.sent_at, batch.expires_at = now(), state.expires_at
+        batch.sent_at, batch.expires_at = state.created_at, state.expires_at
         keep_aside(session, batch, until=state.expires_at)
     return True
 

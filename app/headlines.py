@@ -74,8 +74,11 @@ def cost(found: Cost) -> str:
     return f"{dollars(found.total_usd)} paid{each}"
 
 
+PACE = "at the pace of the last days, seven at the most, leaving out batches, re-scoring and models compared"
+
+
 def forecast(found: Forecast) -> str:
-    return f"{dollars(found.spent_usd)} so far, {dollars(found.expected_usd)} by the end of it at this pace"
+    return f"{dollars(found.spent_usd)} so far, {dollars(found.expected_usd)} by the end of it, {PACE}"
 
 
 def escalations(found: Escalations) -> str:

@@ -16,9 +16,21 @@ from agents.judge import SECOND_SHARE
 from agents.ticket import FINISHED
 from app import audit, estimates, periods, releases
 from app.errors import BadRequest, Conflict, NotFound
+from app.judgements import NO_MODEL
 from app.models import LOCAL, NONE, Choice, choose
 from app.queue import enqueue
-from app.tables import ModelState, Rescore, RescoreResult, Revision, Run, Ticket, Triage, Verdict
+from app.tables import (
+    Escalation,
+    Finding,
+    ModelState,
+    Rescore,
+    RescoreResult,
+    Revision,
+    Run,
+    Ticket,
+    Triage,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,8 +41,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from agents.context import Context
-    from agents.question import Agent
+    from agents.question import Agent, Purpose
     from app.audit import Actor
+    from app.models import Role
     from app.settings import Settings
 
 OVER = ("done", "failed", "cancelled")
@@ -48,7 +61,7 @@ class Order(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """What an order takes. `known` answers are on record and cost nothing; `seconds` are those second runs that may
-    come on top; `unjudged` and `removed` tickets of the window are left out.
+    come on top, and so may calls of the strong model; `unjudged` and `removed` tickets of the window are left out.
     """
 
     order: Order
@@ -61,6 +74,21 @@ class Plan:
     estimate_usd: Decimal | None
     seconds: int
     seconds_usd: Decimal | None
+    strong: Strong | None
+
+
+class Strong(NamedTuple):
+    """The model that is asked too where the worker leaves open what decides; nobody knows how often that will be.
+
+    Of `most` tickets at the most. Of `likely`, if those are left open that were: whose standing verdict is the strong
+    model's, or went to a person with something unscored and by no rule.
+    """
+
+    model: str
+    most: int
+    most_usd: Decimal | None
+    likely: int
+    likely_usd: Decimal | None
 
 
 class Judge(NamedTuple):
@@ -112,7 +140,7 @@ def plan(session: Session, wanted: Order, *, settings: Settings) -> Plan:
     window = _counted(session, wanted)
     if not window.judged:
         raise BadRequest(_nothing(wanted, window))
-    judge, context = _judge(session, settings), releases.load(session, wanted.version)
+    judge, context = _judge(session, settings, "worker"), releases.load(session, wanted.version)
     known = _known(session, wanted, context, judge) if judge.by_model else {}
     calls: dict[Agent, int] = {agent: window.judged - number for agent, number in known.items()}
     seconds: dict[Agent, int] = {"qc": min(int(window.judged * SECOND_SHARE), calls.get("qc", 0))}
@@ -125,16 +153,31 @@ def plan(session: Session, wanted: Order, *, settings: Settings) -> Plan:
         estimate_usd=estimates.of(session, calls, choice=judge.choice),
         seconds=seconds["qc"],
         seconds_usd=estimates.of(session, seconds, choice=judge.choice),
+        strong=_strong(session, wanted, context, judge, settings=settings),
     )
 
 
-def _judge(session: Session, settings: Settings) -> Judge:
+def _judge(session: Session, settings: Settings, role: Role) -> Judge:
     """As the workers last said, whose settings may be other than this process'; until they did, by these."""
-    told = session.get(ModelState, "worker")
+    told = session.get(ModelState, role)
     if told is None:
-        choice = choose(settings)
+        choice = choose(settings, role)
         return Judge(choice.model, choice.local)
     return Judge(NONE if told.state == "none" else told.model, told.demonstration)
+
+
+def _strong(session: Session, wanted: Order, context: Context, worker: Judge, *, settings: Settings) -> Strong | None:
+    """None where no strong model is wanted, it is none other than the worker, or all its answers are on record."""
+    strong = _judge(session, settings, "strong")
+    if not (settings.strong_on_abstention and worker.by_model and strong.by_model) or strong.model == worker.model:
+        return None
+    unknown = ~_answered("qc", Run.revision_id == Revision.id, context, strong, purpose="strong")
+    columns = func.count().filter(unknown), func.count().filter(unknown, _left_open())
+    most, likely = session.execute(_chosen(wanted).with_only_columns(*columns)).one()
+    most_usd, likely_usd = (
+        estimates.of(session, {"qc": number}, choice=strong.choice, like=worker.model) for number in (most, likely)
+    )
+    return Strong(strong.model, most, most_usd, likely, likely_usd) if most else None
 
 
 def _nothing(wanted: Order, window: _Window) -> str:
@@ -227,10 +270,20 @@ def _known(session: Session, wanted: Order, context: Context, judge: Judge) -> d
     return {"qc": qc, "triage": triage}
 
 
-def _answered(agent: Agent, about: ColumnElement[bool], context: Context, judge: Judge) -> ColumnElement[bool]:
+def _left_open() -> ColumnElement[bool]:
+    """Whether the verdict that stands is one that a strong model was asked for, or would have been."""
+    unscored = exists().where(Finding.verdict_id == Verdict.id, Finding.result == "unscored")
+    by_rule = exists().where(Escalation.revision_id == Revision.id)
+    abstained = and_(Verdict.outcome == "escalate", Verdict.panel != NO_MODEL, unscored, ~by_rule)
+    return or_(Verdict.route == "strong", abstained)
+
+
+def _answered(
+    agent: Agent, about: ColumnElement[bool], context: Context, judge: Judge, *, purpose: Purpose = "review"
+) -> ColumnElement[bool]:
     """Whether there is a reply that a judgement under this version would find by its key."""
     asked = (Run.agent == agent, Run.agent_hash == context.agent_hash(agent), Run.model == judge.model)
-    return exists().where(about, *asked, Run.purpose == "review", Run.repetition == 0, Run.reply.is_not(None))
+    return exists().where(about, *asked, Run.purpose == purpose, Run.repetition == 0, Run.reply.is_not(None))
 
 
 def _triaged(context: Context, judge: Judge) -> ColumnElement[bool]:

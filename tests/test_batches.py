@@ -12,9 +12,10 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
+from agents import prices
 from agents.gateway import CallFailed
 from agents.message_batches import UNREADABLE, MessageBatches
-from agents.prices import worst
+from agents.prices import price_of, worst
 from app import batch_results, batch_rounds, batches, reviewing, tables
 from app.audit import Actor
 from app.batch_results import collect
@@ -23,6 +24,7 @@ from app.batches import lose
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
+from app.estimates import cost_of_a_call
 from app.handlers import HANDLERS
 from app.intake.recording import NEXT_BATCH, Arrival, record_all
 from app.queries import batches as queries
@@ -36,7 +38,7 @@ from tests.test_gateway import triage_question
 from tests.test_reviewing import runs, started, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -189,6 +191,22 @@ def test_runs_are_booked_at_half_the_price_as_the_double_bills_them(
     assert sum((one.cost_usd for one in booked_sums), Decimal(0)) == double.account.cost
     assert sum(one.calls for one in booked_sums) == len(booked)
     assert session.scalars(select(tables.Reuse)).all() == [], "a batch's reply that is put to use saves nothing"
+
+
+def test_a_live_call_is_expected_to_cost_what_live_ones_did_not_half_of_it(
+    deps: Deps, double: Double, session: Session
+) -> None:
+    arrive(session, 1, 2)
+    session.execute(text("delete from batch_tickets"))
+    session.commit()
+    work(deps, session)
+    live = [call.cost for call in double.account.calls if call.kind == "qc"]
+    arrive(session, *range(10, 14))
+    minutes(deps, session)
+    by_batch = [call.cost for call in double.account.calls if call.kind == "qc" and call.batch]
+    assert (len(live), len(by_batch)) == (2, 4)
+    assert max(by_batch) < min(live)
+    assert cost_of_a_call(session, "qc", MODEL) == sum(live, Decimal(0)) / 2
 
 
 @pytest.mark.parametrize("status", ["closed", "open"])
@@ -579,6 +597,44 @@ def test_restarted_in_the_middle_of_the_results_each_is_kept_once(
     assert len(verdicts(session)) == 5
 
 
+@pytest.fixture
+def dearer_tomorrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """From tomorrow on, by UTC, everything costs ten times as much; what this gives makes it tomorrow."""
+    tomorrow = now() + timedelta(days=1)
+    price = price_of(MODEL, on=now().date())
+    assert price is not None
+    dearer = {kind: 10 * getattr(price, kind) for kind in prices.TOKEN_KINDS}
+    book = (*prices.price_book(), price.model_copy(update={"since": tomorrow.date(), **dearer}))
+    price_of.cache_clear()
+    monkeypatch.setattr(prices, "price_book", lambda: book)
+
+    def comes() -> None:
+        for module in (batch_results, batches):
+            monkeypatch.setattr(module, "now", lambda: tomorrow)
+
+    yield comes
+    price_of.cache_clear()
+
+
+@pytest.mark.parametrize("found_again", [False, True])
+def test_the_prices_are_those_of_the_day_on_which_it_was_sent(
+    deps: Deps, double: Double, session: Session, dearer_tomorrow: Callable[[], None], *, found_again: bool
+) -> None:
+    arrive(session, 1)
+    if found_again:
+        double.fault(Fault("cut_before", agent="batch", times=1), Fault("all_met"))
+    submit(deps)
+    dearer_tomorrow()
+    collect(deps)
+    collect(deps)
+    assert [row.state for row in rows(session)] == ["ended"]
+    (answer,) = (run for run in runs(session) if run.purpose == "review")
+    (billed,) = (call.cost for call in double.account.calls if call.batch)
+    assert answer.cost_usd == billed
+    booked = session.scalars(select(tables.Spending)).all()
+    assert sum((one.cost_usd for one in booked), Decimal(0)) == double.account.cost
+
+
 def test_results_that_are_cut_off_are_read_again(deps: Deps, double: Double, session: Session) -> None:
     arrive(session, 1, 2)
     submit(deps)
@@ -703,6 +759,52 @@ def test_cancelled_what_is_answered_counts_and_the_rest_goes_live(deps: Deps, do
         batch_results.cancel(session, first.id, actor=Actor("command line"))
     with pytest.raises(NotFound):
         batch_results.cancel(session, first.id + 99, actor=Actor("command line"))
+
+
+@pytest.mark.parametrize("moment", ["while it is primed", "while it is refused"])
+def test_cancelled_before_the_vendor_has_it_it_is_not_sent_and_its_tickets_go_live(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def cancelled(*_: object) -> None:
+        with transaction(deps.engine) as other:
+            (batch,) = other.scalars(select(tables.Batch))
+            batch_results.cancel(other, batch.id, actor=Actor("command line"))
+
+    def refuse(*_: object) -> NoReturn:
+        cancelled()
+        raise CallFailed("overloaded", "HTTP 529")
+
+    arrive(session, 1, 2)
+    with monkeypatch.context() as patched:
+        if moment == "while it is primed":
+            patched.setattr(batch_rounds, "_prime", cancelled)
+        else:
+            patched.setattr(MessageBatches, "submit", refuse)
+        submit(deps)
+    minutes(deps, session)
+    (batch,) = rows(session)
+    said = "it was cancelled before it was sent" if moment == "while it is primed" else "it was not sent: HTTP 529"
+    assert (batch.state, batch.note, double.batch_ids) == ("lost", said, [])
+    assert (len(verdicts(session)), held(session)) == (2, 0)
+    assert sorted(live_calls(double)) == ["qc", "qc", "triage", "triage"]
+    assert session.scalars(select(tables.Reservation)).all() == []
+
+
+def test_cancelled_where_its_sending_got_no_answer_it_is_not_sent_again(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_results, "UNDER_WAY", timedelta(0))
+    double.fault(Fault("server_error", agent="batch", times=1), Fault("all_met"))
+    arrive(session, 1)
+    submit(deps)
+    (batch,) = rows(session)
+    assert batch.state == "submitting"
+    batch_results.cancel(session, batch.id, actor=Actor("command line"))
+    session.commit()
+    minutes(deps, session)
+    (batch,) = rows(session)
+    assert (batch.state, batch.note, double.batch_ids) == ("lost", batch_results.NEVER_ARRIVED, [])
+    assert (len(verdicts(session)), sorted(live_calls(double))) == (1, ["qc", "triage"])
 
 
 # --- whether it pays

@@ -116,6 +116,7 @@ def test_a_fresh_install_has_a_page_of_costs_and_everybody_sees_it(viewer_pages:
     assert "No calls in the last seven days" in main.words
     assert facts(section(main, "today"))["Spent"] == "$0"
     assert "TICKETQC_DAILY_BUDGET_USD" in facts(section(main, "today"))["Budget"]
+    assert "batches, re-scoring and models compared" in facts(section(main, "month"))["Expected"]
 
 
 def calls(session: Session, *minutes: float, start: datetime, **columns: Any) -> None:  # noqa: ANN401  columns of a run

@@ -27,10 +27,12 @@ from app.tables import (
 )
 from tests.factories import (
     finding,
+    make_batch,
     make_context,
     make_delivery,
     make_escalation,
     make_observation,
+    make_rescore,
     make_revision,
     make_run,
     make_ticket,
@@ -379,6 +381,33 @@ def test_a_months_forecast_is_what_was_spent_and_the_mean_of_seven_days_for_the_
     found = money.forecast(session, end, ZONE)
     assert (found.month, found.spent_usd, found.expected_usd) == ("November 2026", Decimal(22), Decimal(22 + 3 * 15))
     assert money.forecast(session, november, ZONE).month == "October 2026"
+
+
+@pytest.mark.parametrize(("hours", "days"), [(3, 1), (36, 1.5), (144, 6), (168, 7), (400, 7)])
+def test_on_the_first_days_the_mean_is_of_those_that_there_were(session: Session, hours: int, days: float) -> None:
+    end = datetime(2026, 11, 25, 23, tzinfo=UTC)  # five days are left in Berlin
+    make_run(session, recorded_at=end - timedelta(hours=hours), cost_usd=Decimal(0))
+    make_run(session, recorded_at=end - timedelta(hours=1), cost_usd=Decimal(42))
+    found = money.forecast(session, end, ZONE)
+    assert (found.spent_usd, found.expected_usd) == (Decimal(42), 42 + 42 / Decimal(days) * 5)
+
+
+def test_what_somebody_ordered_once_is_spent_but_does_not_come_daily(session: Session) -> None:
+    end = datetime(2026, 11, 25, 23, tzinfo=UTC)
+    batch_id = make_batch(session, state="ended").id
+    rescore_id = make_rescore(session).id
+    once: tuple[dict[str, Any], ...] = (
+        {"batch_id": batch_id},
+        {"batch_id": batch_id, "purpose": "prime"},
+        {"rescore_id": rescore_id},
+        {"purpose": "eval"},
+    )
+    for columns in once:
+        make_run(session, recorded_at=end - timedelta(days=3), cost_usd=Decimal(10), **columns)
+    found = money.forecast(session, end, ZONE)
+    assert (found.spent_usd, found.expected_usd) == (Decimal(40), Decimal(40)), "no ticket of today was judged yet"
+    make_run(session, recorded_at=end - timedelta(days=2), cost_usd=Decimal(4))
+    assert money.forecast(session, end, ZONE).expected_usd == 44 + 2 * 5, "since two days"
 
 
 def test_health_counts_what_went_wrong_with_the_service(session: Session, put_job: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,15 +12,20 @@ from app import comparing
 from app.clock import now
 from app.comparing import Comparison, Move
 from app.tables import Rescore, RescoreResult, Revision, Ticket, Verdict, Viewing
+from app.web.app import create_app
+from tests.browsers import signed_in
 from tests.factories import make_context, make_model_state, make_run, make_ticket, make_verdict, office_ticket
 from tests.markup import read
 from tests.rescored import begun, version_with
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
     from starlette.testclient import TestClient
 
     from app.settings import Settings
+    from app.tables import User
+    from app.vault import Vault
     from tests.markup import Element
 
 MOVED = Comparison(
@@ -97,6 +103,27 @@ def test_the_cost_stands_there_before_anything_begins_and_the_confirmed_window_c
     assert (answer.status_code, answer.headers["location"]) == (303, f"/rescores/{row.id}")
     assert (row.tickets, row.calls, row.since.isoformat()) == (4, 8, fields["since"])
     assert "Waiting waiting for its turn" in words(pages, f"/rescores/{row.id}").replace("Waiting for", "waiting for")
+
+
+@pytest.fixture
+def asking_pages(engine: Engine, vault: Vault, settings: Settings, session: Session, lead: User) -> TestClient:
+    """Of an install that asks the strong model where the worker abstains."""
+    asking = settings.model_copy(update={"strong_on_abstention": True})
+    return signed_in(create_app(engine=engine, vault=vault, settings=asking), session, lead)
+
+
+def test_what_the_strong_model_may_take_stands_there_too(
+    pages: TestClient, asking_pages: TestClient, session: Session, version: str
+) -> None:
+    make_model_state(session, role="strong", model="claude-sonnet-5-5")
+    make_run(session, model="claude-sonnet-5-5", purpose="strong", cost_usd=Decimal("0.0052"))
+    session.commit()
+    address = f"/rescores?since=30d&context={version}"
+    assert "is asked too" not in words(pages, address)
+    shown = words(asking_pages, address)
+    assert "claude-sonnet-5-5 is asked too where the worker leaves open what decides" in shown
+    assert "for up to 4 tickets, about $0.021. If as often as in the verdicts that stand, for 0." in shown
+    assert "and what the strong model takes" in shown
 
 
 def test_what_cannot_be_wanted_comes_back_with_the_form(pages: TestClient, session: Session, version: str) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import func, select, text
 from typer.testing import CliRunner
 
-from app import comparing
+from app import comparing, releases
 from app.cli import root
 from app.comparing import Comparison, Move
 from app.errors import BadRequest, NotFound, TicketqcError
 from app.tables import Rescore, RescoreResult, Revision
-from tests.factories import make_model_state, make_ticket, make_verdict
+from tests.factories import make_model_state, make_run, make_ticket, make_verdict
 from tests.rescored import version_with
 
 if TYPE_CHECKING:
@@ -68,6 +69,46 @@ def test_with_no_service_it_waits_for_one_and_says_where_to_look(session: Sessio
     assert "no service is running; start one with `ticketqc up`; it goes on by itself: http://" in said
     assert f"/rescores/{row.id}" in said
     assert (row.actor, row.state, row.tickets) == ("command line", "waiting", 2)
+
+
+def test_the_strong_model_s_part_is_told_before_and_in_the_document(
+    session: Session, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model_state(session, role="strong", model="claude-sonnet-5-5")
+    make_run(session, model="claude-sonnet-5-5", purpose="strong", cost_usd=Decimal("0.0052"))
+    session.commit()
+    asked = ("--since", "30d", "--context", version, "--yes", "--json")
+    without = run(*asked)
+    assert "is asked too" not in without.stderr
+    assert json.loads(without.stdout)["cost"]["strong"] is None
+    monkeypatch.setenv("TICKETQC_STRONG_ON_ABSTENTION", "true")
+    said = run(*asked)
+    assert (
+        "where the worker leaves open what decides, claude-sonnet-5-5 is asked too: for up to 2 tickets, about $0.010; "
+        "if as often as in the verdicts that stand, for 0, about $0\n"
+    ) in said.stderr
+    assert json.loads(said.stdout)["cost"]["strong"] == {
+        "model": "claude-sonnet-5-5",
+        "tickets_at_most": 2,
+        "at_most_usd": 0.0104,
+        "tickets_likely": 0,
+        "likely_usd": 0.0,
+    }
+
+
+def test_the_strong_model_may_be_asked_where_all_answers_of_the_worker_are_on_record(
+    session: Session, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TICKETQC_STRONG_ON_ABSTENTION", "true")
+    make_model_state(session, role="strong", model="claude-sonnet-5-5")
+    context = releases.load(session, version)
+    for revision in session.scalars(select(Revision)).all():
+        for agent in ("triage", "qc"):
+            make_run(session, revision=revision, agent=agent, agent_hash=context.agent_hash(agent))
+    session.commit()
+    said = run("--since", "30d", "--context", version, "--yes").stderr
+    assert "cost: nothing but the strong model's calls" in said
+    assert "claude-sonnet-5-5 is asked too: for up to 2 tickets" in said
 
 
 def test_the_result_is_a_table_or_json(session: Session, version: str, monkeypatch: pytest.MonkeyPatch) -> None:

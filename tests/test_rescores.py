@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,7 +17,9 @@ from app.errors import BadRequest, NotFound, TicketqcError
 from app.periods import moment_of
 from app.tables import RescoreResult, Revision, Ticket
 from tests.factories import (
+    finding,
     make_context,
+    make_escalation,
     make_model_state,
     make_revision,
     make_run,
@@ -38,10 +40,10 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def judged(session: Session) -> Ticket:
+def judged(session: Session, **verdict: Any) -> Ticket:  # noqa: ANN401  columns of the verdict
     """A finished ticket with its verdict."""
     ticket = make_ticket(session)
-    make_verdict(session, session.get_one(Revision, ticket.revision_id))
+    make_verdict(session, session.get_one(Revision, ticket.revision_id), **verdict)
     return ticket
 
 
@@ -143,6 +145,40 @@ def test_answers_on_record_are_not_in_the_estimate(session: Session, settings: S
     make_model_state(session, state="none", model="")
     bare = rescores.plan(session, window(context.version), settings=settings)
     assert (bare.judge.model, bare.calls, bare.known, bare.seconds) == ("none", 0, 0, 0)
+
+
+def test_what_the_strong_model_may_be_asked_is_in_it(session: Session, settings: Settings) -> None:
+    """At the most all tickets without its answer on record; those that were left open are told apart."""
+    context, strong = shipped_context(), "claude-sonnet-5-5"
+    unscored = [finding("root_cause", "unscored")]
+    settings = settings.model_copy(update={"strong_on_abstention": True})
+    make_model_state(session)
+    make_model_state(session, role="strong", model=strong)
+    judged(session)
+    judged(session, outcome="fail", findings=unscored)
+    judged(session, outcome="escalate", findings=unscored, panel="none")
+    judged(session, outcome="escalate")
+    ruled = judged(session, outcome="escalate", findings=unscored)
+    make_escalation(session, session.get_one(Revision, ruled.revision_id))
+    judged(session, outcome="escalate", findings=unscored)
+    judged(session, route="strong")
+    known = judged(session, route="strong")
+    on_record = {"agent_hash": context.agent_hash("qc"), "purpose": "strong", "model": strong}
+    revision = session.get_one(Revision, known.revision_id)
+    make_run(session, revision=revision, **on_record, cost_usd=Decimal("0.005"))
+    session.commit()
+
+    def told(**changes: object) -> rescores.Strong | None:
+        changed = settings.model_copy(update=changes)
+        return rescores.plan(session, window(context.version), settings=changed).strong
+
+    assert told() == rescores.Strong(strong, 7, 7 * Decimal("0.005"), 2, 2 * Decimal("0.005"))
+    assert told(strong_on_abstention=False) is None
+    for none_to_ask in ({"model": "claude-haiku-5-5"}, {"model": "", "state": "none"}):
+        make_model_state(session, role="strong", **none_to_ask)
+        assert told() is None
+    make_model_state(session, role="strong", model="unheard-of")
+    assert told() == rescores.Strong("unheard-of", 8, None, 3, None)
 
 
 def test_an_unknown_one_cannot_be_cancelled(session: Session) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.queries.rescores import Matrix, RescoreRow, TicketRow
-    from app.rescores import Plan
+    from app.rescores import Plan, Strong
     from app.settings import Settings
 
 LOOK_EVERY = 0.5  # seconds
@@ -49,7 +49,7 @@ def rescore(
         _confirmed(made, yes=yes)
         rescore_id = _begun(engine, made)
         row = _waited(engine, rescore_id, settings)
-        _shown(engine, row, as_json=as_json)
+        _shown(engine, row, made, as_json=as_json)
     if row.state == "failed":
         raise typer.Exit(1)
 
@@ -87,13 +87,26 @@ def _lines(made: Plan) -> Iterator[str]:
         return
     known = f"; {made.known} answers are on record and not paid again" if made.known else ""
     yield f"{made.calls} calls by {made.judge.model}{known}"
-    if not made.calls:
-        yield "cost: nothing"
-        return
-    yield f"cost: about {dollars(made.estimate_usd)}, by the average of the last calls of each agent with this model"
-    if made.seconds:
-        yield f"second runs may add up to {dollars(made.seconds_usd)}, for at most {_tickets(made.seconds)}"
-    yield "a ticket with text that reads like instructions takes one call more"
+    if made.calls:
+        by = "by the average of the last calls of each agent with this model"
+        yield f"cost: about {dollars(made.estimate_usd)}, {by}"
+        if made.seconds:
+            yield f"second runs may add up to {dollars(made.seconds_usd)}, for at most {_tickets(made.seconds)}"
+        yield "a ticket with text that reads like instructions takes one call more"
+    else:
+        yield "cost: nothing" + (" but the strong model's calls" if made.strong else "")
+    if made.strong:
+        yield _strong_line(made.strong)
+
+
+def _strong_line(strong: Strong) -> str:
+    from app.web.words import dollars
+
+    return (
+        f"where the worker leaves open what decides, {strong.model} is asked too: for up to {_tickets(strong.most)}, "
+        f"about {dollars(strong.most_usd)}; if as often as in the verdicts that stand, for {strong.likely}, "
+        f"about {dollars(strong.likely_usd)}"
+    )
 
 
 def _tickets(number: int) -> str:
@@ -170,7 +183,7 @@ def _bar(rescore_id: int) -> Iterator[Callable[[RescoreRow], None]]:
         yield lambda row: bar.update(task, total=row.tickets, completed=row.judged + row.given_up)
 
 
-def _shown(engine: Engine, row: RescoreRow, *, as_json: bool) -> None:
+def _shown(engine: Engine, row: RescoreRow, made: Plan, *, as_json: bool) -> None:
     from app.db import transaction
     from app.queries import rescores
 
@@ -178,7 +191,7 @@ def _shown(engine: Engine, row: RescoreRow, *, as_json: bool) -> None:
         most = None if as_json else rescores.MOST_SHOWN
         matrix, tickets = rescores.matrix(session, row.id), rescores.tickets(session, row.id, most=most)
     if as_json:
-        typer.echo(json.dumps(_document(row, matrix, tickets), indent=2))
+        typer.echo(json.dumps(_document(row, made, matrix, tickets), indent=2))
     elif row.judged:
         _table(row, matrix, tickets)
     elif row.note:
@@ -223,10 +236,15 @@ def _move(old: str | None, new: str | None) -> str:
     return " -> ".join("not asked" if result is None else result.replace("_", " ") for result in (old, new))
 
 
-def _document(row: RescoreRow, matrix: Matrix, tickets: tuple[TicketRow, ...]) -> dict[str, Any]:
+def _document(row: RescoreRow, made: Plan, matrix: Matrix, tickets: tuple[TicketRow, ...]) -> dict[str, Any]:
     from app.queries.rescores import OUTCOMES
 
-    cost = {"calls": row.calls, "estimate_usd": _number(row.estimate_usd), "paid_usd": _number(row.cost_usd)}
+    cost = {
+        "calls": row.calls,
+        "estimate_usd": _number(row.estimate_usd),
+        "strong": None if made.strong is None else _strong(made.strong),
+        "paid_usd": _number(row.cost_usd),
+    }
     return {
         "id": row.id,
         "context_version": row.context_version,
@@ -241,6 +259,17 @@ def _document(row: RescoreRow, matrix: Matrix, tickets: tuple[TicketRow, ...]) -
         "cost": cost,
         "matrix": {old: {new: matrix.cell(old, new).tickets for new in OUTCOMES} for old in OUTCOMES},
         "changed": [_ticket(ticket) for ticket in tickets],
+    }
+
+
+def _strong(strong: Strong) -> dict[str, Any]:
+    """What the strong model may have been asked, as it was told before."""
+    return {
+        "model": strong.model,
+        "tickets_at_most": strong.most,
+        "at_most_usd": _number(strong.most_usd),
+        "tickets_likely": strong.likely,
+        "likely_usd": _number(strong.likely_usd),
     }
 
 

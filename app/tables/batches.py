@@ -27,7 +27,7 @@ class Batch(Base):
     note: Mapped[str] = mapped_column(server_default="")  # what people should know about where it is
     reservation_id: Mapped[int | None]  # what is set aside for it of the day's budget
     created_at: Mapped[datetime] = moment()
-    sent_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]  # by the vendor's clock, also where it was found again later
     expires_at: Mapped[datetime | None]
     cancel_asked_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, case, func, select
 
 from app.local_model import PREFIX as LOCAL
-from app.periods import DAY, Period, last_days, month
+from app.periods import DAY, WEEK, Period, last_days, month
 from app.queries.failures import INSTANT
 from app.queries.figures.tickets import within
 from app.runs import DUPLICATE, PROBE, not_evaluating
@@ -81,7 +81,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A calendar month: spent so far, and with the mean of the last seven days for each day that is left."""
+    """A calendar month: spent so far, and with what a day of the last seven took for each day that is left."""
 
     month: str  # November 2026
     spent_usd: Decimal
@@ -101,13 +101,28 @@ def cost(session: Session, period: Period) -> Cost:
 
 
 def forecast(session: Session, at: datetime, zone: ZoneInfo) -> Forecast:
-    """Of the month that the moment just before `at` is in. Models that were compared are not compared daily."""
+    """Of the month that the moment just before `at` is in."""
     whole = month(at - INSTANT, zone)
     spent = _spent(session, Period(whole.start, at))
-    daily = _spent(session, last_days(at), not_evaluating()) / 7
     left = Decimal((whole.end - at) / DAY)
     name = (at - INSTANT).astimezone(zone).strftime("%B %Y")
-    return Forecast(name, spent, spent + daily * left)
+    return Forecast(name, spent, spent + _daily(session, at) * left)
+
+
+def _daily(session: Session, at: datetime) -> Decimal:
+    """The mean of the last seven days, or of those since the first call that counts, at least one.
+
+    What somebody orders once does not come daily: batches, re-scoring, models that are compared.
+    """
+    week = last_days(at)
+    daily = (not_evaluating(), Run.rescore_id.is_(None), Run.batch_id.is_(None))
+    before = select(Run.recorded_at).where(Run.recorded_at < week.start, *daily).order_by(Run.recorded_at.desc())
+    first = session.scalar(before.limit(1)) or session.scalar(
+        select(func.min(Run.recorded_at)).where(within(Run.recorded_at, week), *daily)
+    )
+    if first is None:
+        return Decimal(0)
+    return _spent(session, week, *daily) / Decimal(min(max(at - first, DAY), WEEK) / DAY)
 
 
 def _spent(session: Session, period: Period, *only: ColumnElement[bool]) -> Decimal:
