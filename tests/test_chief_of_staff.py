@@ -190,7 +190,7 @@ def test_a_mended_answer_is_a_proposal() -> None:
     assert (proposal, observations) == (Proposal("noise", "Hope is taken for a test."), ())
 
 
-@pytest.mark.parametrize("outcome", ["refused", "truncated", "context_exceeded"])
+@pytest.mark.parametrize("outcome", ["refused", "context_exceeded"])
 def test_what_is_no_answer_is_not_asked_again(outcome: Outcome) -> None:
     chief = Chief([reply("", outcome=outcome)])
     failed, (seen,) = run(chief)
