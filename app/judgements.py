@@ -41,6 +41,8 @@ NO_TRIAGE = "triage."  # before the failure code, where it stands in the place o
 
 _VERDICTS, _OBSERVATIONS = table_of(tables.Verdict), table_of(tables.Observation)
 _TICKETS = table_of(tables.Ticket)
+_FINDINGS = insert(table_of(tables.Finding))
+_TRIAGE = insert(table_of(tables.Triage)).on_conflict_do_nothing()
 
 
 @dataclass(frozen=True)
@@ -97,23 +99,19 @@ def _escalation_of(case: Case) -> ColumnElement[bool]:
 def record(session: Session, case: Case, judgement: Judgement, *, panel: str, demonstration: bool) -> None:
     """The judgement's rows; a second worker's verdict for the same key is a no-op."""
     verdict = judgement.verdict
-    verdict_id = session.scalar(
-        insert(_VERDICTS)
-        .values(
-            revision_id=case.revision_id,
-            context_version=case.context.version,
-            engine_version=ENGINE_VERSION,
-            panel=panel,
-            demonstration=demonstration,
-            route=judgement.route,
-            outcome=verdict.outcome,
-            score=verdict.score,
-            reasons=list(verdict.reasons),
-            cost_usd=_spent(case, panel=panel),
-        )
-        .on_conflict_do_nothing()
-        .returning(_VERDICTS.c.id)
-    )
+    row = {
+        "revision_id": case.revision_id,
+        "context_version": case.context.version,
+        "engine_version": ENGINE_VERSION,
+        "panel": panel,
+        "demonstration": demonstration,
+        "route": judgement.route,
+        "outcome": verdict.outcome,
+        "score": verdict.score,
+        "reasons": list(verdict.reasons),
+    }
+    about = {"of_revision": case.revision_id, "of_context": case.context.version, "of_models": panel.split(AND)}
+    verdict_id = session.scalar(_JUDGE, {**row, **about})
     if verdict_id is not None:
         record_findings(session, verdict_id, judgement.findings, case.context.rubric)
         if judgement.triage is not None and case.triage is None:
@@ -126,21 +124,25 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
 def record_findings(session: Session, verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> None:
     """The findings of a new verdict."""
     if rows := documents.finding_rows(verdict_id, findings, rubric):
-        session.execute(insert(table_of(tables.Finding)), rows)
+        session.execute(_FINDINGS, rows)
 
 
-def _spent(case: Case, *, panel: str) -> ScalarSelect[Decimal | None]:
-    """What this panel's runs about this revision under this context cost; null where a price is unknown."""
+def _spent() -> ScalarSelect[Decimal | None]:
+    """What a panel's runs about a revision under a context cost; null where a price is unknown."""
     run = tables.Run
     mine = (
-        run.revision_id == case.revision_id,
-        run.context_version == case.context.version,
-        run.model.in_(panel.split(AND)),
+        run.revision_id == bindparam("of_revision"),
+        run.context_version == bindparam("of_context"),
+        run.model.in_(bindparam("of_models", expanding=True)),
         for_its_own_sake(),
     )
     unpriced = func.bool_or(and_(run.replied, run.cost_usd.is_(None)))
     known = func.coalesce(func.sum(run.cost_usd), 0)
     return select(case_when((unpriced, None), else_=known)).where(*mine).scalar_subquery()
+
+
+# Built once: it is a part of every review.
+_JUDGE = insert(_VERDICTS).values(cost_usd=_spent()).on_conflict_do_nothing().returning(_VERDICTS.c.id)
 
 
 def current_verdict(revision_id: int | ColumnElement[int]) -> Select[tables.Verdict]:
@@ -185,18 +187,15 @@ _SHOW = _showing()
 
 
 def _record_triage(session: Session, case: Case, triage: Triage, *, model: str) -> None:
-    session.execute(
-        insert(table_of(tables.Triage))
-        .values(
-            ticket_id=case.ticket_id,
-            revision_id=case.revision_id,
-            intake_hash=case.revision.intake_hash,
-            agent_hash=case.context.agent_hash("triage"),
-            model=model,
-            answer=documents.triage_document(triage),
-        )
-        .on_conflict_do_nothing()
-    )
+    row = {
+        "ticket_id": case.ticket_id,
+        "revision_id": case.revision_id,
+        "intake_hash": case.revision.intake_hash,
+        "agent_hash": case.context.agent_hash("triage"),
+        "model": model,
+        "answer": documents.triage_document(triage),
+    }
+    session.execute(_TRIAGE, row)
 
 
 def _record_escalations(

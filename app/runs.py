@@ -172,8 +172,7 @@ class Kept(NamedTuple):
 def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost_usd: Decimal | None) -> Kept:
     """A paid reply's row. `asked` are the columns that say what was asked; the caller books what it cost."""
     row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost_usd}
-    kept = insert(_RUNS).values(**row).on_conflict_do_nothing().returning(_RUNS.c.id)
-    if session.scalar(kept) is not None:
+    if session.scalar(_KEEP, row) is not None:
         return Kept(reply, paid=True)
     # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
     # our own, and only the word that it had been recorded was lost.
@@ -198,6 +197,7 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
 
 
 _RUNS, _REUSES = table_of(Run), table_of(Reuse)
+_KEEP = insert(_RUNS).on_conflict_do_nothing().returning(_RUNS.c.id)
 _FIND = select(Run).where(Run.reply_key == bindparam("key"), Run.reply.is_not(None))
 
 

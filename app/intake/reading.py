@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from agents.ticket import Ticket, TicketError, read_json, read_ticket
 from app import audit, queue
@@ -15,7 +15,7 @@ from app.db import transaction
 from app.errors import FieldMapError, VaultError
 from app.intake import mapping
 from app.intake.recording import Arrival, record_all
-from app.tables import Connection, Delivery
+from app.tables import Connection, Delivery, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,8 +51,15 @@ def read_delivery(deps: Deps, *, delivery_id: int) -> None:
         arrival = Arrival(received_at=delivery.received_at)
         recorded = record_all(session, connection=connection, tickets=tickets, arrival=arrival)
         # A batch points at its first ticket.
-        done = update(Delivery).where(Delivery.id == delivery_id)
-        session.execute(done.values(state="read", reason="", revision_id=recorded[0].revision_id))
+        session.execute(_READ, {"of_delivery": delivery_id, "of_revision": recorded[0].revision_id})
+
+
+_DELIVERIES = table_of(Delivery)
+_READ = (
+    update(_DELIVERIES)
+    .where(_DELIVERIES.c.id == bindparam("of_delivery"))
+    .values(state="read", reason="", revision_id=bindparam("of_revision"))
+)
 
 
 def give_up(deps: Deps, reason: str, *, delivery_id: int) -> None:

@@ -14,7 +14,7 @@ from app import queue
 from app.db import transaction
 from app.intake.connections import NAME
 from app.intake.signatures import Incoming, Options, Scheme, delivery_id, verify
-from app.tables import Connection, Delivery
+from app.tables import Connection, Delivery, table_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -77,16 +77,15 @@ def _store(
     if key.others and _repeats(session, connection_id=connection_id, key=key, now=now):
         return "duplicate"
     row = {"connection_id": connection_id, "key": key.value, "body": sealed, "received_at": now}
-    new = session.scalar(
-        insert(Delivery)
-        .values(row)
-        .on_conflict_do_nothing(index_elements=["connection_id", "key"])
-        .returning(Delivery.id)
-    )
+    new = session.scalar(_STORE, row)
     if new is None:
         return "duplicate"
     queue.enqueue(session, "intake", once=f"intake:{new}", delivery_id=new)
     return "accepted"
+
+
+_DELIVERIES = table_of(Delivery)
+_STORE = insert(_DELIVERIES).on_conflict_do_nothing(index_elements=["connection_id", "key"]).returning(_DELIVERIES.c.id)
 
 
 def _repeats(session: Session, *, connection_id: int, key: _Key, now: datetime) -> bool:

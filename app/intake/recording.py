@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, func, or_, select, text, update
+from sqlalchemy import and_, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.masking import revise
 from agents.ticket import filled_fields
 from app import documents, queue
 from app.judgements import current_verdict, standing_label
-from app.tables import BatchTicket, Connection, Escalation, Revision, Ticket
+from app.tables import BatchTicket, Connection, Escalation, Revision, Ticket, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,22 @@ _GROW_SUPPLIED = text(
     where id = :id and not supplied @> cast(:found as text[])
     """
 )
+
+
+# Built once: they are a part of every delivery.
+_TICKETS, _REVISIONS = table_of(Ticket), table_of(Revision)
+_MAKE_TICKET = insert(_TICKETS).on_conflict_do_nothing(index_elements=["connection_id", "external_id"])
+_LOCK_TICKET = (
+    select(_TICKETS.c.id, _TICKETS.c.revision_id, _TICKETS.c.state_at, _TICKETS.c.state_received_at)
+    .where(_TICKETS.c.connection_id == bindparam("of_connection_id"))
+    .where(_TICKETS.c.external_id == bindparam("of_external_id"))
+    .with_for_update()
+)
+_MAKE_REVISION = (
+    insert(_REVISIONS).on_conflict_do_nothing(index_elements=["ticket_id", "content_hash"]).returning(_REVISIONS.c.id)
+)
+_MOVE = update(_TICKETS).where(_TICKETS.c.id == bindparam("of_ticket"))
+_MOVE_NEWEST = _MOVE.values(changed_at=func.clock_timestamp())
 
 
 class Recorded(NamedTuple):
@@ -93,11 +109,12 @@ def _record(session: Session, connection_id: int, revision: tickets.Revision, ar
     state_at = _state_at(revision.ticket, arrival)
     if row.revision_id is None or (state_at, arrival.received_at) >= (row.state_at, row.state_received_at):
         moved = {"state_at": state_at, "state_received_at": arrival.received_at, **_shown(revision.ticket)}
-        if row.revision_id != recorded.revision_id:
+        newest = row.revision_id != recorded.revision_id
+        if newest:
             moved |= _newest(
                 session, recorded=recorded, revision=revision, first=row.revision_id is None, batch=arrival.batch
             )
-        session.execute(update(Ticket).where(Ticket.id == row.id).values(moved))
+        session.execute(_MOVE_NEWEST if newest else _MOVE, {"of_ticket": row.id, **moved})
     return recorded
 
 
@@ -122,9 +139,8 @@ def _locked(session: Session, *, connection_id: int, revision: tickets.Revision,
     key = {"connection_id": connection_id, "external_id": revision.ticket.external_id}
     moment = {"state_at": _state_at(revision.ticket, arrival), "state_received_at": arrival.received_at}
     columns = {**key, **moment, **_shown(revision.ticket), "sample": arrival.sample}
-    session.execute(insert(Ticket).values(columns).on_conflict_do_nothing(index_elements=list(key)))
-    found = select(Ticket.id, Ticket.revision_id, Ticket.state_at, Ticket.state_received_at).filter_by(**key)
-    return _Row(*session.execute(found.with_for_update()).one())
+    session.execute(_MAKE_TICKET, columns)
+    return _Row(*session.execute(_LOCK_TICKET, {f"of_{name}": value for name, value in key.items()}).one())
 
 
 def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arrival: Arrival) -> Recorded:
@@ -138,8 +154,7 @@ def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arr
         "live": arrival.live or closed_at is None or closed_at > arrival.received_at - HISTORY,
         "recorded_at": arrival.received_at,  # not the moment of a late job: states that came in order stay in order
     }
-    made = insert(Revision).values(columns).on_conflict_do_nothing(index_elements=list(key)).returning(Revision.id)
-    new = session.scalar(made)
+    new = session.scalar(_MAKE_REVISION, columns)
     if new is not None:
         return Recorded(ticket_id, new, new=True)
     return Recorded(ticket_id, session.scalars(select(Revision.id).filter_by(**key)).one(), new=False)
@@ -176,7 +191,6 @@ def _newest(
         "escalated": handed_over or (standing is not None and standing.outcome == "escalate"),
         "label_id": label and label.id,
         "decision": label and label.outcome,
-        "changed_at": func.clock_timestamp(),
     }
 
 
