@@ -1,16 +1,18 @@
 """Escalation rules that code applies, because what they look for can be listed: the same by any model, or by none.
 
 The lists are keyed by the ids of the rules that come with ticketqc; a rule that a team took out of its file is not
-applied. What a requester or an agent says counts; what a mail quotes, code, and what a system writes do not.
+applied. What a requester or an agent says counts; what a mail quotes, code, and what a system writes do not. Of a field
+only a whole value or tag counts ("Security incident"). VIP is no rule: who cannot work has to be said as well.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING
 
 from agents.instructions import instruction_spans
-from agents.lookalikes import folded
+from agents.lookalikes import folded, skeleton
 from agents.phrases import sentences
 from agents.triage import RuleHit
 from agents.verdict import Evidence, Span
@@ -24,7 +26,15 @@ if TYPE_CHECKING:
 
 LIST = "mechanical.toml"
 MANIPULATION = "reviewer_manipulation"
+EXECUTIVE, CANNOT_WORK = "executive_outage", "cannot_work"
+LABELLED = frozenset({"category", "priority"})
+LABELLED_VIP = LABELLED | {"requester"}  # otherwise a name: no rule is told by it
 LONGEST_QUOTE = 160  # characters
+LONGEST_LABEL = 60  # characters
+_TAG = re.compile(r"(?:(?! - )[^,;|/<>()\[\]:])+")
+_VIP = re.compile(r"vip(?: (?:user|customer|client|caller|requester))?")
+_VIP_SUBJECT = re.compile(rf"\W{{0,3}}{_VIP.pattern}\s{{0,3}}(?:[:,|)\]\u2013\u2014-]|$)")
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u00b4`", "'"))
 
 
 def rule_hits(revision: Revision, context: Context) -> tuple[RuleHit, ...]:
@@ -55,9 +65,13 @@ def intake_hits(revision: Revision, context: Context) -> tuple[RuleHit, ...]:
 
 
 def _shown(revision: Revision) -> Iterator[tuple[str, Evidence]]:
+    vip = _for_vip(revision)
     for part, grouped in itertools.groupby(revision.lines, key=lambda line: line.part):
-        if part != "field" and not _by_system(revision, part):
-            yield from _in_part(list(grouped))
+        if part == "field":
+            yield from itertools.chain.from_iterable(map(_on_labels, grouped))
+        elif not _by_system(revision, part):
+            for about, evidence in _in_part(list(grouped)):
+                yield (EXECUTIVE if vip and about == CANNOT_WORK else about), evidence
 
 
 def _by_system(revision: Revision, part: str) -> bool:
@@ -65,10 +79,37 @@ def _by_system(revision: Revision, part: str) -> bool:
     return kind == "entry" and revision.ticket.entries[int(index)].author_role == "system"
 
 
+def _for_vip(revision: Revision) -> bool:
+    """Whether a field or the start of the subject says VIP."""
+    fields = (line for line in revision.lines if line.part == "field")
+    tags = (tag for line in fields for _, tag in _labels(line, LABELLED_VIP))
+    return any(map(_VIP.fullmatch, tags)) or _VIP_SUBJECT.match(skeleton(revision.ticket.subject)) is not None
+
+
+def _labels(line: Line, fields: frozenset[str]) -> Iterator[tuple[Span, str]]:
+    """The value of such a field, or each of its tags: where it stands, and folded."""
+    name, _, _ = line.text.partition(": ")
+    if name not in fields:
+        return
+    for match in _TAG.finditer(line.text, len(name) + 2):
+        tag = match[0].strip()
+        if 0 < len(tag) <= LONGEST_LABEL:
+            start = line.text.index(tag, match.start())
+            yield Span(line.number, start, start + len(tag)), skeleton(tag)
+
+
+def _on_labels(line: Line) -> Iterator[tuple[str, Evidence]]:
+    """What the lists know as a whole label, and not what stands somewhere in a name."""
+    for span, tag in _labels(line, LABELLED):
+        for hit in read(LIST).hits(tag):
+            if (hit.start, hit.end) == (0, len(tag)):
+                yield hit.about, Evidence(line.number, line.text[span.start : span.end], (span,))
+
+
 def _in_part(lines: Sequence[Line]) -> Iterator[tuple[str, Evidence]]:
     for index, start, sentence in sentences([line.text for line in lines]):
         seen = folded(sentence)
-        for hit in read(LIST).hits(seen.text):
+        for hit in read(LIST).hits(seen.text.translate(_APOSTROPHES)):
             first, last = start + seen.origin[hit.start], start + seen.origin[hit.end - 1] + 1
             line = lines[index]
             yield hit.about, Evidence(line.number, line.text[first:last], (Span(line.number, first, last),))

@@ -1,9 +1,13 @@
 """Lists of wordings that are looked for in tickets, kept in TOML beside the code that uses them.
 
-A wording is a regular expression in which a space stands for white space, `~40` for at most 40 characters of the same
-sentence, and `{name}` for a class of the same file. It is tried only on texts that hold one of its `words`, cut to six
-letters on both sides, so that a list of hundreds costs next to nothing. One without words is for scripts other than
-Latin.
+A wording is a regular expression in which a space stands for white space, ` ?` for perhaps some, `~40` for at most 40
+characters of the same sentence, and `{name}` for a class of the same file. Its lines are read as one.
+
+An entry with `near` is found where that stands in its wording or within `within` characters of it, before or after: two
+lists instead of every order of both. `unless` anywhere in the same text means that it is about something else.
+
+An entry is tried only on texts that hold one of its `words`, cut to six letters on both sides, so that a list of
+hundreds costs next to nothing. One without words is for scripts other than Latin.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ class _Entry(BaseModel):
     about: str
     words: list[str] = []
     wording: Annotated[str, Field(min_length=1)]
+    near: str = ""
+    within: Annotated[int, Field(gt=0, le=200)] = 80  # characters
     unless: str = ""
 
 
@@ -54,13 +60,23 @@ class Hit(NamedTuple):
 class _Wording(NamedTuple):
     about: str
     wording: re.Pattern[str]
-    unless: re.Pattern[str] | None  # in the same text: then it is about something else
+    near: re.Pattern[str] | None
+    within: int
+    unless: re.Pattern[str] | None
 
     def found(self, text: str) -> Hit | None:
-        match = self.wording.search(text)
-        if match is None or (self.unless is not None and self.unless.search(text)):
+        place = next((place for match in self.wording.finditer(text) if (place := self._with_near(text, match))), None)
+        if place is None or (self.unless is not None and self.unless.search(text)):
             return None
-        return Hit(self.about, *match.span())
+        return Hit(self.about, *place)
+
+    def _with_near(self, text: str, match: re.Match[str]) -> tuple[int, int] | None:
+        """From where to where the wording and what has to be near it stand; None where that is missing."""
+        start, end = match.span()
+        if self.near is None:
+            return start, end
+        near = self.near.search(text, max(0, start - self.within), end + self.within)
+        return (min(start, near.start()), max(end, near.end())) if near else None
 
 
 class WordList:
@@ -90,13 +106,14 @@ def read(name: str) -> WordList:
 
 
 def _compiled(entry: _Entry, classes: Mapping[str, str]) -> _Wording:
-    unless = re.compile(_expanded(entry.unless, classes), _FLAGS) if entry.unless else None
-    return _Wording(entry.about, re.compile(_expanded(entry.wording, classes), _FLAGS), unless)
+    near, unless = (_pattern(text, classes) if text else None for text in (entry.near, entry.unless))
+    return _Wording(entry.about, _pattern(entry.wording, classes), near, entry.within, unless)
 
 
-def _expanded(wording: str, classes: Mapping[str, str]) -> str:
+def _pattern(wording: str, classes: Mapping[str, str]) -> re.Pattern[str]:
     """A wording as a regular expression; classes may name others."""
+    while _CLASS.search(wording):
+        wording = _CLASS.sub(lambda match: f"(?:{classes[match[1]]})", wording)
     one_line = "".join(line.lstrip() for line in wording.splitlines())
-    while _CLASS.search(one_line):
-        one_line = _CLASS.sub(lambda match: f"(?:{classes[match[1]]})", one_line)
-    return _GAP.sub(r"[^.!?]{0,\1}?", one_line).replace(" ", r"\s{1,3}")
+    spaced = one_line.replace(" ?", r"\s{0,3}").replace(" ", r"\s{1,3}")
+    return re.compile(_GAP.sub(r"[^.!?]{0,\1}?", spaced), _FLAGS)
