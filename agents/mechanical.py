@@ -19,7 +19,7 @@ from agents.verdict import Evidence, Span
 from agents.wordlists import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from agents.context import Context
     from agents.ticket import Line, Revision
@@ -30,6 +30,7 @@ EXECUTIVE, CANNOT_WORK = "executive_outage", "cannot_work"
 LABELLED = frozenset({"category", "priority"})
 LABELLED_VIP = LABELLED | {"requester"}  # otherwise a name: no rule is told by it
 LONGEST_QUOTE = 160  # characters
+MOST_READ = 120_000  # characters: a ticket as long as that goes to a person for its length
 LONGEST_LABEL = 60  # characters
 _TAG = re.compile(r"(?:(?! - )[^,;|/<>()\[\]:])+")
 _VIP = re.compile(r"vip(?: (?:user|customer|client|caller|requester))?")
@@ -65,13 +66,11 @@ def intake_hits(revision: Revision, context: Context) -> tuple[RuleHit, ...]:
 
 
 def _shown(revision: Revision) -> Iterator[tuple[str, Evidence]]:
+    fields = (line for line in revision.lines if line.part == "field")
+    yield from itertools.chain.from_iterable(map(_on_labels, fields))
     vip = _for_vip(revision)
-    for part, grouped in itertools.groupby(revision.lines, key=lambda line: line.part):
-        if part == "field":
-            yield from itertools.chain.from_iterable(map(_on_labels, grouped))
-        elif not _by_system(revision, part):
-            for about, evidence in _in_part(list(grouped)):
-                yield (EXECUTIVE if vip and about == CANNOT_WORK else about), evidence
+    for about, evidence in _in_words(revision):
+        yield (EXECUTIVE if vip and about == CANNOT_WORK else about), evidence
 
 
 def _by_system(revision: Revision, part: str) -> bool:
@@ -106,10 +105,23 @@ def _on_labels(line: Line) -> Iterator[tuple[str, Evidence]]:
                 yield hit.about, Evidence(line.number, line.text[span.start : span.end], (span,))
 
 
-def _in_part(lines: Sequence[Line]) -> Iterator[tuple[str, Evidence]]:
-    for index, start, sentence in sentences([line.text for line in lines]):
+def _in_words(revision: Revision) -> Iterator[tuple[str, Evidence]]:
+    for line, start, sentence in _sentences(revision):
         seen = folded(sentence)
         for hit in read(LIST).hits(seen.text.translate(_APOSTROPHES)):
             first, last = start + seen.origin[hit.start], start + seen.origin[hit.end - 1] + 1
-            line = lines[index]
             yield hit.about, Evidence(line.number, line.text[first:last], (Span(line.number, first, last),))
+
+
+def _sentences(revision: Revision) -> Iterator[tuple[Line, int, str]]:
+    """What people wrote, as far as MOST_READ goes: its line, where it begins there, and the sentence."""
+    left = MOST_READ
+    for part, grouped in itertools.groupby(revision.lines, key=lambda line: line.part):
+        if part == "field" or _by_system(revision, part):
+            continue
+        lines = list(grouped)
+        for index, start, sentence in sentences([line.text for line in lines]):
+            if left <= 0:
+                return
+            left -= len(sentence)
+            yield lines[index], start, sentence

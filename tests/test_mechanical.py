@@ -244,6 +244,12 @@ def test_huge_texts_take_no_time(piece: str) -> None:
     assert time.process_time() - started < 10  # seconds; 1 at most when alone
 
 
+def test_of_a_text_without_end_only_so_much_is_read() -> None:
+    started = time.process_time()
+    rule_hits(revision(description="lost " * 400_000), shipped_context())
+    assert time.process_time() - started < 20  # seconds; 2 when alone
+
+
 def test_of_what_somebody_else_wrote_most_is_found_and_hardly_a_near_miss() -> None:
     """The part of the sentences that was in sight when the lists were written: nothing may get lost again."""
     seen = [sentence for sentence in sentences() if sentence.split == "dev"]
