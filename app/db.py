@@ -90,6 +90,13 @@ def transaction(engine: Engine) -> Iterator[Session]:
         session.commit()
 
 
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """For a single statement that reads, two round trips fewer than a transaction. Gone: DatabaseUnavailable."""
+    with _translated(), engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def upgrade(url: str) -> None:
     """The schema is this version's. Starters that come at once wait for the first; a newer database is left alone."""
     from alembic import command  # noqa: PLC0415  0.3 s that only an upgrade needs

@@ -41,7 +41,7 @@ NO_TRIAGE = "triage."  # before the failure code, where it stands in the place o
 
 _VERDICTS, _OBSERVATIONS = table_of(tables.Verdict), table_of(tables.Observation)
 _TICKETS = table_of(tables.Ticket)
-_FINDINGS = insert(table_of(tables.Finding))
+_FINDINGS = insert(table_of(tables.Finding)).returning(table_of(tables.Finding).c.id)  # so that they are one statement
 _TRIAGE = insert(table_of(tables.Triage)).on_conflict_do_nothing()
 
 

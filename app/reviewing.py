@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import exists, func, literal, or_, select, update
+from sqlalchemy import bindparam, exists, func, literal, or_, select, update
 from sqlalchemy.orm import aliased
 
 from agents import triage as triage_agent
@@ -36,6 +36,7 @@ from app.tables import table_of
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql.dml import ReturningUpdate
 
     from agents.observation import Observation
     from agents.question import Ask, Question, Reply
@@ -184,7 +185,7 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
     """
     with transaction(deps.engine) as session:
         case = read_case(session, revision_id, ready)
-        if case is None or _state(session, revision_id, "running", "", ~_BATCHED):
+        if case is None or _state(session, revision_id, "running", "", change=_CHANGE_OWN):
             return case
         escalate_by_code(session, case)
         return None
@@ -324,7 +325,7 @@ def _set_state(deps: Deps, revision_id: int, state: str, note: str) -> None:
 
 def _unjudged_state(session: Session, revision_id: int, state: str, note: str) -> bool:
     """Not where the verdict came meanwhile: another worker may have been quicker, or this job a second one."""
-    return _state(session, revision_id, state, note, _TICKETS.c.review_state != "done", ~_BATCHED)
+    return _state(session, revision_id, state, note, change=_CHANGE_UNJUDGED)
 
 
 def _in_batch(session: Session, revision_id: int) -> bool:
@@ -332,12 +333,20 @@ def _in_batch(session: Session, revision_id: int) -> bool:
     return session.scalar(mine) is not None
 
 
-def _state(session: Session, revision_id: int, state: str, note: str, *only: ColumnElement[bool]) -> bool:
+# Built once: they are a part of every review. Of a ticket that no batch judges; and that is not judged by now.
+_CHANGE = (
+    update(_TICKETS)
+    .where(_TICKETS.c.revision_id == bindparam("of_revision"))
+    .values(review_state=bindparam("to_state"), review_note=bindparam("with_note"))
+    .returning(_TICKETS.c.id)
+)
+_CHANGE_OWN = _CHANGE.where(~_BATCHED)
+_CHANGE_UNJUDGED = _CHANGE_OWN.where(_TICKETS.c.review_state != "done")
+
+
+def _state(
+    session: Session, revision_id: int, state: str, note: str, *, change: ReturningUpdate[int] = _CHANGE
+) -> bool:
     """Only the newest revision speaks for its ticket; False where this is not it."""
-    changed = (
-        update(_TICKETS)
-        .where(_TICKETS.c.revision_id == revision_id, *only)
-        .values(review_state=state, review_note=note)
-        .returning(_TICKETS.c.id)
-    )
-    return session.scalar(changed) is not None
+    changed = {"of_revision": revision_id, "to_state": state, "with_note": note}
+    return session.scalar(change, changed) is not None

@@ -15,7 +15,7 @@ from agents.prices import cost
 from agents.question import Outcome, Question, Reply, Usage
 from app import ledger
 from app.clock import now
-from app.db import transaction
+from app.db import reading, transaction
 from app.errors import DatabaseUnavailable
 from app.queue import enqueue
 from app.tables import Release, Reuse, Run, table_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import date
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Connection, Row
     from sqlalchemy.orm import Session
 
     from agents.gateway import CallFailed
@@ -70,27 +70,30 @@ class RunStore:
 
     def look(self, question: Question) -> Reply | None:
         """What there is, by somebody who would not pay for it now."""
-        with transaction(self._engine) as session:
-            run = _found(session, question.key)
-            return None if run is None else _reply(run)
+        with reading(self._engine) as connection:
+            run = _found(connection, question.key)
+        return None if run is None else _reply(run)
 
     def find(self, question: Question) -> Reply | None:
         """What was paid for another case and need not be paid again is on record as saved.
 
         Not what this case was asked before: a job that is tried again, or a batch that was sent for it, saves nothing.
         """
-        with transaction(self._engine) as session:
-            run = _found(session, question.key)
-            if run is not None and not self._own(run):
+        with reading(self._engine) as connection:
+            run = _found(connection, question.key)
+        if run is None:
+            return None
+        if not self._own(run):
+            with transaction(self._engine) as session:
                 self._reused(session, question, run)
-            return None if run is None else _reply(run)
+        return _reply(run)
 
-    def _own(self, run: Run) -> bool:
+    def _own(self, run: Row[Any]) -> bool:
         """It was asked about the same revision under the same context."""
         mine = self._pinned["revision_id"], self._pinned["context_version"]
         return (run.revision_id, run.context_version) == mine
 
-    def _reused(self, session: Session, question: Question, run: Run) -> None:
+    def _reused(self, session: Session, question: Question, run: Row[Any]) -> None:
         """Once for each case, however often its job is tried; one in SHADOW_EVERY is asked again in the shadow."""
         revision_id = self._pinned["revision_id"]
         if revision_id is None:
@@ -198,11 +201,11 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
 
 _RUNS, _REUSES = table_of(Run), table_of(Reuse)
 _KEEP = insert(_RUNS).on_conflict_do_nothing().returning(_RUNS.c.id)
-_FIND = select(Run).where(Run.reply_key == bindparam("key"), Run.reply.is_not(None))
+_FIND = select(_RUNS).where(_RUNS.c.reply_key == bindparam("key"), _RUNS.c.reply.is_not(None))
 
 
-def _found(session: Session, key: str) -> Run | None:
-    return session.scalar(_FIND, {"key": key})
+def _found(connection: Session | Connection, key: str) -> Row[Any] | None:
+    return connection.execute(_FIND, {"key": key}).first()
 
 
 def _answered(reply: Reply) -> dict[str, Any]:
@@ -217,7 +220,7 @@ def _answered(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _reply(run: Run) -> Reply:
+def _reply(run: Row[Any]) -> Reply:
     usage = Usage(**{kind: getattr(run, f"{kind}_tokens") for kind in Usage.__dataclass_fields__})
     return Reply(
         text=run.reply or "",
