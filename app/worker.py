@@ -86,6 +86,11 @@ def _following(models: Models) -> Iterator[None]:
         stop.set()
 
 
+async def _one_statement_each(connection: psycopg.AsyncConnection) -> None:
+    """What procrastinate does is one statement each time: a transaction around it would be two more round trips."""
+    await connection.set_autocommit(True)
+
+
 class _Process:
     def __init__(self, edge: Edge, *, url: str, concurrency: int) -> None:
         self._edge = edge
@@ -170,7 +175,14 @@ class _Process:
 
     def _app(self) -> App:
         options = f"{conninfo_to_dict(self._url).get('options', '')} -c search_path={queue.SCHEMA}"
-        pool = PsycopgConnector(conninfo=self._url, kwargs={"options": options}, min_size=1, max_size=4, timeout=10)
+        pool = PsycopgConnector(
+            conninfo=self._url,
+            kwargs={"options": options},
+            configure=_one_statement_each,
+            min_size=1,
+            max_size=4,
+            timeout=10,
+        )
         app = App(connector=pool)
         for name in self._edge.handlers:
             app.task(name=name, pass_context=True, retry=Retry())(self._edge.run)

@@ -92,7 +92,7 @@ class House:
         while (there := self.count("verdicts")) < verdicts:
             if time.monotonic() > deadline:
                 sys.exit(f"gave up: {there} of {verdicts} verdicts after {GIVE_UP_SECONDS:.0f} s")
-            time.sleep(0.05)
+            time.sleep(0.5)  # looking is work for the database, too
 
     def count(self, table: str, where: str = "true") -> int:
         with self.engine.connect() as connection:
