@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psycopg
 import structlog
@@ -18,6 +18,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -89,6 +90,11 @@ def _following(models: Models) -> Iterator[None]:
 async def _one_statement_each(connection: psycopg.AsyncConnection) -> None:
     """What procrastinate does is one statement each time: a transaction around it would be two more round trips."""
     await connection.set_autocommit(True)
+
+
+def _trusting(**given: Any) -> AsyncConnectionPool:  # noqa: ANN401  whatever procrastinate gives a pool
+    """A connection is used every second; one that is lost ends the round, and the next has new ones."""
+    return AsyncConnectionPool(**{**given, "check": None})
 
 
 class _Process:
@@ -179,6 +185,7 @@ class _Process:
             conninfo=self._url,
             kwargs={"options": options},
             configure=_one_statement_each,
+            pool_factory=_trusting,
             min_size=1,
             max_size=4,
             timeout=10,
