@@ -132,9 +132,9 @@ class Prefix:
     @contextmanager
     def turn(self, wanted: Ttl | None = None) -> Iterator[Ttl]:
         """Around each call that begins with it: how long the vendor is to keep it, if the caller has no wish."""
-        if self._idle >= LIVES[self._kept] - ON_THE_WAY:
+        if self._cold:
             with self._lock:
-                if self._idle >= LIVES[self._kept] - ON_THE_WAY:
+                if self._cold:
                     with self._used(wanted) as ttl:
                         yield ttl
                     return
@@ -148,6 +148,10 @@ class Prefix:
         ttl = wanted or (self._kept if there else "1h" if self._idle < LIVES["1h"] else "5m")
         yield ttl
         self._kept, self._used_at = self._kept if there else ttl, self._clock()
+
+    @property
+    def _cold(self) -> bool:
+        return self._idle >= LIVES[self._kept] - ON_THE_WAY
 
     @property
     def _idle(self) -> float:

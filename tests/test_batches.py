@@ -81,6 +81,14 @@ def arrive(session: Session, *numbers: int, **changes: object) -> list[int]:
     return [one.revision_id for one in recorded]
 
 
+def send_without_answer(deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of one ticket of which nobody knows whether the vendor has it, and which is looked for at once."""
+    monkeypatch.setattr(batch_results, "UNDER_WAY", timedelta(0))
+    double.fault(Fault("server_error", agent="batch", times=1), Fault("all_met"))
+    arrive(session, 1)
+    submit(deps)
+
+
 def work(deps: Deps, session: Session) -> None:
     """What waits in the queue is worked off, in order, as workers would."""
     while jobs := jobs_of(session):
@@ -412,10 +420,7 @@ def test_what_never_arrived_is_sent_again(
     deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program's batch of the same size and time is none of ours."""
-    monkeypatch.setattr(batch_results, "UNDER_WAY", timedelta(0))
-    double.fault(Fault("server_error", agent="batch", times=1), Fault("all_met"))
-    arrive(session, 1)
-    submit(deps)
+    send_without_answer(deps, double, session, monkeypatch)
     ready = deps.models.ready()
     assert ready is not None
     assert ready.asking.batches is not None
@@ -793,10 +798,7 @@ def test_cancelled_before_the_vendor_has_it_it_is_not_sent_and_its_tickets_go_li
 def test_cancelled_where_its_sending_got_no_answer_it_is_not_sent_again(
     deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_results, "UNDER_WAY", timedelta(0))
-    double.fault(Fault("server_error", agent="batch", times=1), Fault("all_met"))
-    arrive(session, 1)
-    submit(deps)
+    send_without_answer(deps, double, session, monkeypatch)
     (batch,) = rows(session)
     assert batch.state == "submitting"
     batch_results.cancel(session, batch.id, actor=Actor("command line"))
