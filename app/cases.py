@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from sqlalchemy import bindparam, func, select
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from agents.judge import ENGINE_VERSION
 from app import documents, tables
 from app.errors import NotFound
 from app.judgements import AND, NO_MODEL, Case, show
-from app.releases import in_force
+from app.releases import load_in_force, newest_release
+from app.tables import table_of
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection, Select
     from sqlalchemy.orm import Session
 
     from agents.context import Context
@@ -23,17 +26,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def read_case(session: Session, revision_id: int, ready: Ready | None) -> Case | None:
+def read_case(session: Session | Connection, revision_id: int, ready: Ready | None) -> Case | None:
     """What there is to judge; None where the revision is superseded, or has its verdict, which then shows."""
     found = placed(session, revision_id)
     if found.newest_id != revision_id:
         log.info("review.superseded", revision_id=revision_id)
         return None
-    context = in_force(session)
-    if _is_judged(session, revision_id, context, ready):
-        show(session, found.row.ticket_id, revision_id)
+    context = load_in_force(session, found.in_force)
+    if _is_judged(found, ready):
+        show(session, found.ticket_id, revision_id)
         return None
-    return _case(session, found, context, ready)
+    return _case(found, context, ready)
 
 
 def case_of(session: Session, revision_id: int, context: Context, ready: Ready | None) -> Case | None:
@@ -42,18 +45,25 @@ def case_of(session: Session, revision_id: int, context: Context, ready: Ready |
     None where its texts were removed. Raises NotFound.
     """
     found = placed(session, revision_id)
-    return None if documents.removed(found.row.document) else _case(session, found, context, ready)
+    return None if documents.removed(found.document) else _case(found, context, ready)
 
 
 class Placed(NamedTuple):
-    """A revision, with what its ticket and its connection say that matters for judging it."""
+    """A revision, and everything beside it that matters for judging it, read in one round trip."""
 
-    row: tables.Revision
+    id: int
+    ticket_id: int
+    intake_hash: str
+    document: dict[str, Any]
+    live: bool
     newest_id: int | None  # of the ticket's revisions
     supplied: list[str]
+    in_force: str | None  # the context version
+    panels: list[str] | None  # that have judged it under the context in force
+    triages: list[tuple[str, str, dict[str, Any]]] | None  # of its intake: agent hash, model, answer; the newest last
 
 
-def placed(session: Session, revision_id: int) -> Placed:
+def placed(session: Session | Connection, revision_id: int) -> Placed:
     """Raises NotFound."""
     found = session.execute(_PLACED, {"revision": revision_id}).first()
     if found is None:
@@ -61,58 +71,59 @@ def placed(session: Session, revision_id: int) -> Placed:
     return Placed(*found)
 
 
-_PLACED = (
-    select(
-        tables.Revision,
-        tables.Ticket.revision_id,
-        func.coalesce(tables.Connection.declared, tables.Connection.supplied),
+def _placing() -> Select[Any]:
+    revision, ticket, connection, verdict, triage, release = map(
+        table_of,
+        (tables.Revision, tables.Ticket, tables.Connection, tables.Verdict, tables.Triage, tables.Release),
     )
-    .join(tables.Ticket, tables.Ticket.id == tables.Revision.ticket_id)
-    .join(tables.Connection, tables.Connection.id == tables.Ticket.connection_id)
-    .where(tables.Revision.id == bindparam("revision"))
-)
+    in_force = newest_release(release.c.context_version).scalar_subquery()
+    panels = select(func.array_agg(verdict.c.panel)).where(
+        verdict.c.revision_id == revision.c.id,
+        verdict.c.context_version == in_force,
+        verdict.c.engine_version == ENGINE_VERSION,
+    )
+    said = func.jsonb_build_array(triage.c.agent_hash, triage.c.model, triage.c.answer)
+    triages = select(func.jsonb_agg(aggregate_order_by(said, triage.c.id), type_=JSONB)).where(
+        triage.c.ticket_id == revision.c.ticket_id, triage.c.intake_hash == revision.c.intake_hash
+    )
+    own = (revision.c[name] for name in ("id", "ticket_id", "intake_hash", "document", "live"))
+    supplied = func.coalesce(connection.c.declared, connection.c.supplied)
+    beside = (in_force, panels.scalar_subquery(), triages.scalar_subquery())
+    return (
+        select(*own, ticket.c.revision_id, supplied, *beside)
+        .join(ticket, ticket.c.id == revision.c.ticket_id)
+        .join(connection, connection.c.id == ticket.c.connection_id)
+        .where(revision.c.id == bindparam("revision"))
+    )
 
 
-def _case(session: Session, found: Placed, context: Context, ready: Ready | None) -> Case:
-    row = found.row
+_PLACED = _placing()  # built once: it is a part of every review
+
+
+def _case(found: Placed, context: Context, ready: Ready | None) -> Case:
     return Case(
-        revision_id=row.id,
-        ticket_id=row.ticket_id,
-        revision=documents.revision(row.document),
-        live=row.live,
+        revision_id=found.id,
+        ticket_id=found.ticket_id,
+        revision=documents.revision(found.document),
+        live=found.live,
         supplied=frozenset(found.supplied),
         context=context,
-        triage=_known_triage(session, row, context, ready),
+        triage=known_triage(found, context, panel_name(ready)),
     )
 
 
-def _is_judged(session: Session, revision_id: int, context: Context, ready: Ready | None) -> bool:
+def _is_judged(found: Placed, ready: Ready | None) -> bool:
     """True where this panel's verdict under this context and engine is there; without a model any panel's is enough."""
-    key = {"revision": revision_id, "context": context.version}
-    panels = session.scalars(_PANELS, key).all()
+    panels = found.panels or ()
     return bool(panels) if ready is None else any(panel.split(AND)[0] == ready.model for panel in panels)
 
 
-_PANELS = select(tables.Verdict.panel).where(
-    tables.Verdict.revision_id == bindparam("revision"),
-    tables.Verdict.context_version == bindparam("context"),
-    tables.Verdict.engine_version == ENGINE_VERSION,
-)
-
-
-def _known_triage(session: Session, row: tables.Revision, context: Context, ready: Ready | None) -> Triage | None:
-    """Triage runs once per intake: an earlier revision with the same intake has its answer."""
-    key = {"ticket": row.ticket_id, "intake": row.intake_hash, "agent_hash": context.agent_hash("triage")}
-    answer = session.scalar(_TRIAGED, {**key, "model": panel_name(ready)})
+def known_triage(found: Placed, context: Context, model: str | None = None) -> Triage | None:
+    """Triage runs once per intake: what it said of this one under the same files; the newest, by any model if none."""
+    agent = context.agent_hash("triage")
+    said = (answer for hashed, by, answer in reversed(found.triages or ()) if hashed == agent and model in (by, None))
+    answer = next(said, None)
     return None if answer is None else documents.triage(answer)
-
-
-_TRIAGED = select(tables.Triage.answer).where(
-    tables.Triage.ticket_id == bindparam("ticket"),
-    tables.Triage.intake_hash == bindparam("intake"),
-    tables.Triage.agent_hash == bindparam("agent_hash"),
-    tables.Triage.model == bindparam("model"),
-)
 
 
 def panel_name(ready: Ready | None) -> str:

@@ -1,4 +1,4 @@
-"""Engine, transaction (the only commit in the code base) and the state of the schema."""
+"""Engine, transaction and single statement (nothing else commits) and the state of the schema."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+CONNECTIONS = 20  # of one process at the most; jobs and requests hold one for milliseconds
 RESTED = 1.0  # seconds in the pool after which a connection may have been lost unseen
 _RETURNED = "returned"
 CONNECT_TIMEOUT = 5  # seconds; a database that does not answer by then is down
@@ -34,15 +35,21 @@ READ_ONLY = "25006"
 GONE = ("08", "57P0", "53300")  # SQLSTATEs: connection lost, server shutting down or starting, no connection left
 
 
-def make_engine(url: str, *, pool_size: int = 5) -> Engine:
-    """Connects on first use. Statements' values stay out of error messages: they are tickets."""
+def make_engine(url: str) -> Engine:
+    """Connects on first use. Statements' values stay out of error messages: they are tickets.
+
+    What was used last is used again, so that few connections are open and each has its statements prepared. None is
+    made beyond the pool: it would be closed after its use, and to open one costs the server as much as a review.
+    """
     address = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
     arguments: dict[str, object] = {"application_name": "ticketqc", "connect_timeout": CONNECT_TIMEOUT}
     if "options" not in address.query:
         arguments["options"] = SESSION_OPTIONS
     engine = create_engine(
         address,
-        pool_size=pool_size,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_use_lifo=True,
         hide_parameters=True,
         connect_args={name: value for name, value in arguments.items() if name not in address.query},
     )
@@ -91,8 +98,8 @@ def transaction(engine: Engine) -> Iterator[Session]:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """For a single statement that reads, two round trips fewer than a transaction. Gone: DatabaseUnavailable."""
+def single(engine: Engine) -> Iterator[Connection]:
+    """Each statement is a transaction by itself: two round trips fewer. Gone or full: DatabaseUnavailable."""
     with _translated(), engine.connect() as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 

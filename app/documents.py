@@ -83,11 +83,10 @@ def triage(document: Mapping[str, Any]) -> Triage:
     )
 
 
-def finding_rows(verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> list[dict[str, Any]]:
-    """Rows for `findings`, one for each finding."""
+def finding_rows(findings: Iterable[Finding], rubric: Rubric) -> list[dict[str, Any]]:
+    """Rows for `findings`, one for each finding, without their verdict."""
     return [
         {
-            "verdict_id": verdict_id,
             "criterion": finding.criterion,
             "text_hash": rubric[finding.criterion].text_hash,
             "kind": finding.kind,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy import ARRAY, Text, and_, any_, bindparam, column, func, or_, select, true, update
 from sqlalchemy import case as case_when
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from agents.answer import Failed
 from agents.judge import ENGINE_VERSION, Judgement
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
-    from sqlalchemy import ColumnElement, ScalarSelect, Select, Update
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, Update
     from sqlalchemy.orm import Session
 
-    from agents.context import Context, Rubric
+    from agents.context import Context
     from agents.observation import Observation
     from agents.ticket import Revision
     from agents.triage import RuleHit, Triage
-    from agents.verdict import Evidence, Finding
+    from agents.verdict import Evidence
 
 
 NO_MODEL = "none"  # panel of a verdict that no model had a part in
@@ -41,7 +41,11 @@ NO_TRIAGE = "triage."  # before the failure code, where it stands in the place o
 
 _VERDICTS, _OBSERVATIONS = table_of(tables.Verdict), table_of(tables.Observation)
 _TICKETS = table_of(tables.Ticket)
-_FINDINGS = insert(table_of(tables.Finding)).returning(table_of(tables.Finding).c.id)  # so that they are one statement
+_FINDINGS = table_of(tables.Finding)
+_OF_VERDICT = (
+    "revision_id", "context_version", "engine_version", "panel", "demonstration",
+    "route", "outcome", "score", "reasons",
+)  # fmt: skip
 _TRIAGE = insert(table_of(tables.Triage)).on_conflict_do_nothing()
 
 
@@ -109,11 +113,10 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
         "outcome": verdict.outcome,
         "score": verdict.score,
         "reasons": list(verdict.reasons),
+        "models": panel.split(AND),
+        "findings": documents.finding_rows(judgement.findings, case.context.rubric),
     }
-    about = {"of_revision": case.revision_id, "of_context": case.context.version, "of_models": panel.split(AND)}
-    verdict_id = session.scalar(_JUDGE, {**row, **about})
-    if verdict_id is not None:
-        record_findings(session, verdict_id, judgement.findings, case.context.rubric)
+    if session.scalar(_JUDGE, row) is not None:
         if judgement.triage is not None and case.triage is None:
             _record_triage(session, case, judgement.triage, model=panel.partition(AND)[0])
         _record_escalations(session, case, judgement.rules, missed_by_triage=judgement.missed_by_triage)
@@ -121,19 +124,13 @@ def record(session: Session, case: Case, judgement: Judgement, *, panel: str, de
     show(session, case.ticket_id, case.revision_id)
 
 
-def record_findings(session: Session, verdict_id: int, findings: Iterable[Finding], rubric: Rubric) -> None:
-    """The findings of a new verdict."""
-    if rows := documents.finding_rows(verdict_id, findings, rubric):
-        session.execute(_FINDINGS, rows)
-
-
 def _spent() -> ScalarSelect[Decimal | None]:
     """What a panel's runs about a revision under a context cost; null where a price is unknown."""
     run = tables.Run
     mine = (
-        run.revision_id == bindparam("of_revision"),
-        run.context_version == bindparam("of_context"),
-        run.model.in_(bindparam("of_models", expanding=True)),
+        run.revision_id == bindparam("revision_id"),
+        run.context_version == bindparam("context_version"),
+        run.model == any_(bindparam("models", type_=ARRAY(Text))),
         for_its_own_sake(),
     )
     unpriced = func.bool_or(and_(run.replied, run.cost_usd.is_(None)))
@@ -141,8 +138,20 @@ def _spent() -> ScalarSelect[Decimal | None]:
     return select(case_when((unpriced, None), else_=known)).where(*mine).scalar_subquery()
 
 
-# Built once: it is a part of every review.
-_JUDGE = insert(_VERDICTS).values(cost_usd=_spent()).on_conflict_do_nothing().returning(_VERDICTS.c.id)
+def _judging() -> Select[int]:
+    """A verdict and its findings, or nothing of either where there is such a verdict."""
+    row = {name: bindparam(name, type_=_VERDICTS.c[name].type) for name in _OF_VERDICT}
+    made = insert(_VERDICTS).values(**row, cost_usd=_spent()).on_conflict_do_nothing().returning(_VERDICTS.c.id)
+    verdict = made.cte("verdict")
+    columns = [column(found.name, found.type) for found in _FINDINGS.c if found.name not in ("id", "verdict_id")]
+    given = func.jsonb_to_recordset(bindparam("findings", type_=JSONB)).table_valued(*columns)
+    each = given.render_derived(with_types=True)
+    rows = select(verdict.c.id, *each.c).select_from(verdict).join(each, true())
+    found = insert(_FINDINGS).from_select(["verdict_id", *(one.name for one in columns)], rows)
+    return select(verdict.c.id).add_cte(found.cte("found"))
+
+
+_JUDGE = _judging()  # built once: it is a part of every review
 
 
 def current_verdict(revision_id: int | ColumnElement[int]) -> Select[tables.Verdict]:
@@ -159,7 +168,7 @@ def standing_label(revision_id: int) -> Select[tables.Label]:
     return select(label).where(label.revision_id == revision_id).order_by(label.id.desc()).limit(1)
 
 
-def show(session: Session, ticket_id: int, revision_id: int) -> None:
+def show(session: Session | Connection, ticket_id: int, revision_id: int) -> None:
     """The ticket's row shows the current verdict of this revision, if it has one and is still the newest revision."""
     session.execute(_SHOW, {"of_ticket": ticket_id, "of_revision": revision_id})
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.tables import Spending, table_of
@@ -18,22 +18,33 @@ from app.tables import Spending, table_of
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import ScalarSelect
+    from sqlalchemy import CTE, ScalarSelect
+    from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.orm import Session
 
 QUARTER = timedelta(minutes=15)  # every time zone's day begins with one
 _NOW = func.date_bin(QUARTER, func.clock_timestamp(), text("timestamptz 'epoch'"))
 _SPENDING = table_of(Spending)
-_ADDED = insert(_SPENDING).values(quarter=_NOW)
-_BOOK = _ADDED.on_conflict_do_update(  # built once: it is a part of every call
-    index_elements=["quarter", "agent"],
-    set_={name: _SPENDING.c[name] + _ADDED.excluded[name] for name in ("calls", "cost_usd")},
-)
+
+
+def _added(insertion: Insert) -> Insert:
+    sums = {name: _SPENDING.c[name] + insertion.excluded[name] for name in ("calls", "cost_usd")}
+    return insertion.on_conflict_do_update(index_elements=["quarter", "agent"], set_=sums)
+
+
+_BOOK = _added(insert(_SPENDING).values(quarter=_NOW))
 
 
 def book(session: Session, *, agent: str, cost_usd: Decimal | None, calls: int = 1) -> None:
     """Paid replies count. The last statement of a transaction: others wait for its row."""
     session.execute(_BOOK, {"agent": agent, "calls": calls, "cost_usd": cost_usd or Decimal(0)})
+
+
+def booking(kept: CTE) -> Insert:
+    """One paid reply counts where `kept` has a row. Takes `agent` and `cost_usd`, null where no price is known."""
+    agent, cost_usd = (bindparam(name, type_=_SPENDING.c[name].type) for name in ("agent", "cost_usd"))
+    reply = select(_NOW, agent, 1, func.coalesce(cost_usd, 0)).select_from(kept)
+    return _added(insert(_SPENDING).from_select(["quarter", "agent", "calls", "cost_usd"], reply))
 
 
 def spent(*, start: datetime, end: datetime) -> ScalarSelect[Decimal]:

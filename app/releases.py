@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from agents.context import Context, ContextError, parse, read_folder
@@ -14,12 +14,13 @@ from app import audit, documents
 from app.db import transaction
 from app.errors import BadRequest, Conflict, NotFound
 from app.locks import Lock, take
-from app.tables import ContextVersion, Release
+from app.tables import ContextVersion, Release, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from sqlalchemy import ColumnElement, Connection, Select
     from sqlalchemy.orm import Session
 
     from app.audit import Actor
@@ -34,10 +35,14 @@ _PREFIX = re.compile(r"[0-9a-f]{1,64}")
 
 def in_force(session: Session) -> Context:
     """The context of the newest release. Raises NotFound before the first."""
-    context = newest(session)
-    if context is None:
+    return load_in_force(session, newest_version(session))
+
+
+def load_in_force(session: Session | Connection, version: str | None) -> Context:
+    """The context of the newest release, whose version was read already. Raises NotFound before the first."""
+    if version is None:
         raise NotFound("no context has been released yet; `ticketqc up` releases the files in context/")
-    return context
+    return load(session, version)
 
 
 def newest(session: Session) -> Context | None:
@@ -51,17 +56,23 @@ def newest_version(session: Session) -> str | None:
     return session.scalar(_NEWEST)
 
 
-_NEWEST = select(Release.context_version).order_by(Release.id.desc()).limit(1)
+def newest_release(column: ColumnElement[str]) -> Select[str]:
+    """A column of the newest release. The literal 1: with a parameter Postgres would plan it anew each time."""
+    return select(column).order_by(_RELEASES.c.id.desc()).limit(literal_column("1"))
 
 
-def load(session: Session, version: str) -> Context:
+_RELEASES = table_of(Release)
+_NEWEST = newest_release(_RELEASES.c.context_version)
+
+
+def load(session: Session | Connection, version: str) -> Context:
     """A stored context version, parsed once per process. Raises NotFound."""
     if (known := _PARSED.get(version)) is not None:
         return known
-    stored = session.get(ContextVersion, version)
+    stored = session.scalar(select(ContextVersion.documents).where(ContextVersion.version == version))
     if stored is None:
         raise NotFound(f"there is no context version {version}")
-    return _PARSED.setdefault(version, parse(documents.context_files(stored.documents)))
+    return _PARSED.setdefault(version, parse(documents.context_files(stored)))
 
 
 _PARSED: dict[str, Context] = {}  # versions are immutable and few

@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, literal, or_, select
 
 from agents.ticket import FINISHED
 from app import documents, patterns, tables
-from app.cases import placed
+from app.cases import known_triage, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,10 +120,10 @@ def _case(session: Session, picked: _Picked, *, base: Context) -> ReplayCase:
     case = ReplayCase(
         ticket_id=picked.ticket_id,
         revision_id=picked.revision_id,
-        revision=documents.revision(found.row.document),
+        revision=documents.revision(found.document),
         supplied=frozenset(found.supplied),
         target=picked.target,
-        triage=_known_triage(session, found.row, base),
+        triage=known_triage(found, base),
     )
     return case if picked.label is None else _labelled(session, case, picked.label, base=base)
 
@@ -135,19 +135,3 @@ def _labelled(session: Session, case: ReplayCase, label: tables.Label, *, base: 
     findings = {row.criterion: row.result for row in rows if words.get(row.criterion) == row.text_hash}
     outcome = label.outcome if label.outcome != "cannot_tell" else None
     return replace(case, label=outcome, labelled_findings=findings)
-
-
-def _known_triage(session: Session, row: tables.Revision, base: Context) -> Triage | None:
-    """What triage said about this intake under the files that are in force, whichever model it was."""
-    triage = tables.Triage
-    stored = session.scalar(
-        select(triage)
-        .where(
-            triage.ticket_id == row.ticket_id,
-            triage.intake_hash == row.intake_hash,
-            triage.agent_hash == base.agent_hash("triage"),
-        )
-        .order_by(triage.id.desc())
-        .limit(1)
-    )
-    return None if stored is None else documents.triage(stored.answer)

@@ -25,7 +25,7 @@ from app import tables
 from app.budget import OverBudget
 from app.cases import case_of, panel_name, read_case
 from app.clock import now
-from app.db import transaction
+from app.db import single, transaction
 from app.judgements import AND, NO_MODEL, Case, escalate_by_code, record, record_intake
 from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
@@ -34,7 +34,7 @@ from app.runs import DUPLICATE, RunStore, for_its_own_sake
 from app.tables import table_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -183,12 +183,13 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
 
     What code alone escalates waits for no batch.
     """
-    with transaction(deps.engine) as session:
-        case = read_case(session, revision_id, ready)
-        if case is None or _state(session, revision_id, "running", "", change=_CHANGE_OWN):
+    with single(deps.engine) as connection:
+        case = read_case(connection, revision_id, ready)
+        if case is None or _state(connection, revision_id, "running", "", change=_CHANGE_OWN):
             return case
+    with transaction(deps.engine) as session:
         escalate_by_code(session, case)
-        return None
+    return None
 
 
 def store_for(deps: Deps, case: Case, ready: Ready) -> RunStore:
@@ -248,29 +249,41 @@ def _second_allowed(deps: Deps, case: Case, ready: Ready) -> bool:
 
     The note on a ticket's row is the reservation: whoever asks next counts it, in whatever worker.
     """
-    run, verdict, ticket = tables.Run, tables.Verdict, tables.Ticket
-    day = func.now() - DAY
-    recorded = select(run.id).where(run.purpose == "second", run.replied)
-    live = recorded.where(for_its_own_sake())
-    mine = (
-        run.revision_id == case.revision_id,
-        run.context_version == case.context.version,
-        run.model == ready.model,
-    )
+    mine = {"revision": case.revision_id, "context": case.context.version, "with_model": ready.model}
     with transaction(deps.engine) as session:
         take(session, Lock.SECOND_RUNS)
-        if session.scalar(recorded.where(*mine).limit(1)) is not None:
+        recorded, seconds, tickets = session.execute(_SECONDS, mine).one()
+        if recorded:
             return True
-        under_way = select(ticket.id).where(ticket.review_state == "running", ticket.review_note == SECOND_NOTE)
-        seconds = _count(session, live.where(run.recorded_at > day)) + _count(session, under_way)
-        tickets = _count(session, select(verdict.id).where(verdict.recorded_at > day))
         if seconds + 1 > SECOND_SHARE * (tickets + 1):
             return False
         return _state(session, case.revision_id, "running", SECOND_NOTE)
 
 
-def _count(session: Session, found: Select[int]) -> int:
-    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
+def _seconds() -> Select[bool, int, int]:
+    """Whether this panel's second run of a revision is on record, how many there were of late, and on how many tickets.
+
+    Those under way count.
+    """
+    run, verdict, ticket = tables.Run, tables.Verdict, tables.Ticket
+    day = func.now() - DAY
+    recorded = select(run.id).where(run.purpose == "second", run.replied)
+    mine = recorded.where(
+        run.revision_id == bindparam("revision"),
+        run.context_version == bindparam("context"),
+        run.model == bindparam("with_model"),
+    )
+    live = recorded.where(for_its_own_sake(), run.recorded_at > day)
+    under_way = select(ticket.id).where(ticket.review_state == "running", ticket.review_note == SECOND_NOTE)
+    tickets = select(verdict.id).where(verdict.recorded_at > day)
+    return select(mine.exists(), _counted(live) + _counted(under_way), _counted(tickets))
+
+
+def _counted(found: Select[int]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(found.subquery()).scalar_subquery()
+
+
+_SECONDS = _seconds()  # built once: it is a part of many reviews
 
 
 def _call_failed(deps: Deps, revision_id: int, failure: CallFailed, ready: Ready | None) -> None:
@@ -307,7 +320,7 @@ def unanswerable(deps: Deps, revision_id: int, ready: Ready, *, among: ColumnEle
         meanwhile.exists(),
     )
     with transaction(deps.engine) as session:
-        return _count(session, failed) >= most
+        return (session.scalar(select(_counted(failed))) or 0) >= most
 
 
 def _wait(deps: Deps, revision_id: int, note: str) -> None:
@@ -345,7 +358,7 @@ _CHANGE_UNJUDGED = _CHANGE_OWN.where(_TICKETS.c.review_state != "done")
 
 
 def _state(
-    session: Session, revision_id: int, state: str, note: str, *, change: ReturningUpdate[int] = _CHANGE
+    session: Session | Connection, revision_id: int, state: str, note: str, *, change: ReturningUpdate[int] = _CHANGE
 ) -> bool:
     """Only the newest revision speaks for its ticket; False where this is not it."""
     changed = {"of_revision": revision_id, "to_state": state, "with_note": note}

@@ -15,7 +15,7 @@ from agents.prices import cost
 from agents.question import Outcome, Question, Reply, Usage
 from app import ledger
 from app.clock import now
-from app.db import reading, transaction
+from app.db import single, transaction
 from app.errors import DatabaseUnavailable
 from app.queue import enqueue
 from app.tables import Release, Reuse, Run, table_of
@@ -70,7 +70,7 @@ class RunStore:
 
     def look(self, question: Question) -> Reply | None:
         """What there is, by somebody who would not pay for it now."""
-        with reading(self._engine) as connection:
+        with single(self._engine) as connection:
             run = _found(connection, question.key)
         return None if run is None else _reply(run)
 
@@ -79,7 +79,7 @@ class RunStore:
 
         Not what this case was asked before: a job that is tried again, or a batch that was sent for it, saves nothing.
         """
-        with reading(self._engine) as connection:
+        with single(self._engine) as connection:
             run = _found(connection, question.key)
         if run is None:
             return None
@@ -121,11 +121,14 @@ class RunStore:
         return self._keep(question, reply)
 
     def _keep(self, question: Question, reply: Reply) -> Reply:
-        paid = self._cost(question.model, reply)
+        row = _row(self._asked(question), reply, cost_usd=self._cost(question.model, reply))
+        with single(self._engine) as connection:
+            if connection.scalar(_KEEP_AND_BOOK, row) is not None:
+                return reply
         with transaction(self._engine) as session:
-            kept = record(session, self._asked(question), reply, cost_usd=paid)
+            kept = _second(session, row, reply)
             if kept.paid:
-                ledger.book(session, agent=question.agent, cost_usd=paid)
+                ledger.book(session, agent=question.agent, cost_usd=row["cost_usd"])
             return kept.reply
 
     def failed(self, question: Question, failure: CallFailed) -> None:
@@ -174,11 +177,16 @@ class Kept(NamedTuple):
 
 def record(session: Session, asked: Mapping[str, Any], reply: Reply, *, cost_usd: Decimal | None) -> Kept:
     """A paid reply's row. `asked` are the columns that say what was asked; the caller books what it cost."""
-    row = {**asked, **_answered(reply), "replied": True, "cost_usd": cost_usd}
-    if session.scalar(_KEEP, row) is not None:
-        return Kept(reply, paid=True)
-    # Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is
-    # our own, and only the word that it had been recorded was lost.
+    row = _row(asked, reply, cost_usd=cost_usd)
+    return _second(session, row, reply) if session.scalar(_KEEP, row) is None else Kept(reply, paid=True)
+
+
+def _second(session: Session, row: dict[str, Any], reply: Reply) -> Kept:
+    """Where a reply is on record already.
+
+    Two workers asked the same at the same moment: both were billed, the first one's answer counts. Or it is our own,
+    and only the word that it had been recorded was lost.
+    """
     run = _found(session, row["reply_key"])
     first = None if run is None else _reply(run)
     if first == reply:
@@ -200,12 +208,20 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
 
 
 _RUNS, _REUSES = table_of(Run), table_of(Reuse)
+_GIVEN = ("id", "recorded_at")  # by the database
 _KEEP = insert(_RUNS).on_conflict_do_nothing().returning(_RUNS.c.id)
+_EACH = {column.name: bindparam(column.name, type_=column.type) for column in _RUNS.c if column.name not in _GIVEN}
+_KEPT = insert(_RUNS).values(_EACH).on_conflict_do_nothing().returning(_RUNS.c.id).cte("kept")
+_KEEP_AND_BOOK = select(_KEPT.c.id).add_cte(ledger.booking(_KEPT).cte("booked"))
 _FIND = select(_RUNS).where(_RUNS.c.reply_key == bindparam("key"), _RUNS.c.reply.is_not(None))
 
 
 def _found(connection: Session | Connection, key: str) -> Row[Any] | None:
     return connection.execute(_FIND, {"key": key}).first()
+
+
+def _row(asked: Mapping[str, Any], reply: Reply, *, cost_usd: Decimal | None) -> dict[str, Any]:
+    return {**asked, **_answered(reply), "replied": True, "cost_usd": cost_usd}
 
 
 def _answered(reply: Reply) -> dict[str, Any]:

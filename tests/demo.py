@@ -23,7 +23,6 @@ from app import claims, documents, labels, tables
 from app.audit import Actor
 from app.clock import now
 from app.intake.recording import record
-from app.judgements import record_findings
 from app.sign_ins import ROLES
 from app.weighing import Decision
 from tests import demo_patterns, demo_proposals, demo_reports, demo_rescores
@@ -35,6 +34,7 @@ from tests.factories import (
     make_context,
     make_delivery,
     make_eval,
+    make_findings,
     make_model_state,
     make_run,
     make_user,
@@ -146,7 +146,7 @@ def _judge(session: Session, row: tables.Revision, *, number: int) -> None:
 def _store(session: Session, row: tables.Revision, judgement: Judgement) -> None:
     made = judgement.verdict
     verdict = make_verdict(session, row, outcome=made.outcome, score=made.score, reasons=list(made.reasons))
-    record_findings(session, verdict.id, judgement.findings, shipped_context().rubric)
+    make_findings(session, verdict, judgement.findings, shipped_context().rubric)
     pins = {"ticket_id": row.ticket_id, "revision_id": row.id}
     if judgement.triage:
         answer = documents.triage_document(judgement.triage)

@@ -18,7 +18,6 @@ from agents.ticket import Ticket as TicketText
 from agents.ticket import read_ticket
 from agents.verdict import Evidence, Finding, Span
 from app import documents
-from app.judgements import record_findings
 from app.tables import (
     Base,
     Batch,
@@ -42,12 +41,14 @@ from app.tables import (
     User,
     Verdict,
 )
+from app.tables import Finding as FindingRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
+    from agents.rubric import Rubric
     from agents.verdict import Result
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -209,13 +210,20 @@ def make_verdict(
     }
     exact = None if score is None else Decimal(str(score))
     verdict = _added(session, Verdict(revision_id=revision.id, outcome=outcome, score=exact, **values))
-    record_findings(session, verdict.id, findings, context.rubric)
+    make_findings(session, verdict, findings, context.rubric)
     ticket = session.get_one(Ticket, revision.ticket_id)
     if ticket.revision_id == revision.id:
         ticket.verdict_id, ticket.outcome, ticket.score = verdict.id, outcome, exact
         ticket.review_state, ticket.escalated = "done", outcome == "escalate"
         session.flush()
     return verdict
+
+
+def make_findings(session: Session, verdict: Verdict, findings: Iterable[Finding], rubric: Rubric) -> None:
+    """The findings of a verdict, as a review would leave them."""
+    rows = documents.finding_rows(findings, rubric)
+    session.add_all(FindingRow(verdict_id=verdict.id, **row) for row in rows)
+    session.flush()
 
 
 def make_blind_check(session: Session, user: User, *, verdict: Verdict | None = None) -> BlindCheck:

@@ -14,9 +14,8 @@ from agents.triage import INTAKE_FIELDS, FieldState, IntakeField, RuleHit, Triag
 from agents.verdict import Evidence, Finding, Span
 from app import documents, tables
 from app.documents import VERSION, evidence_document, revision_document, triage_document
-from app.judgements import record_findings
 from tests.cast import revision, shipped_context
-from tests.factories import make_ticket, make_triage, make_verdict
+from tests.factories import make_findings, make_ticket, make_triage, make_verdict
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -98,7 +97,7 @@ def test_findings_become_rows_that_pin_the_words_of_their_criterion(session: Ses
         Finding(second.id, "judged", "not_met", "Nothing of it.", absent=True, evidence_status="absent"),
     )
     verdict = make_verdict(session, first_revision(session))
-    record_findings(session, verdict.id, findings, rubric)
+    make_findings(session, verdict, findings, rubric)
     session.expire_all()
     rows = {row.criterion: row for row in session.scalars(select(tables.Finding))}
     assert {row.text_hash for row in rows.values()} == {first.text_hash, second.text_hash}

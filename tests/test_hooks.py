@@ -23,7 +23,7 @@ from sqlalchemy import func, select, text
 from starlette.testclient import TestClient
 
 from app import clock
-from app.db import make_engine, transaction
+from app.db import CONNECTIONS, make_engine, transaction
 from app.intake import connections, receiving
 from app.intake.connections import Wanted
 from app.intake.example import Sender, sign
@@ -380,7 +380,7 @@ def test_an_exhausted_pool_answers_429_within_its_time(
     """The thread that we no longer wait for may still store it; then the sender's retry is a duplicate."""
     connect(session, vault)
     session.close()
-    taken = [engine.connect() for _ in range(15)]  # the pool's five and its overflow of ten
+    taken = [engine.connect() for _ in range(CONNECTIONS)]
     with monkeypatch.context() as patched:
         patched.setattr(hooks, "STORE_SECONDS", 0.3)
         started = time.monotonic()

@@ -33,7 +33,7 @@ def main(url: str, folder: str, concurrency: str) -> None:
     """The pace is a tenth of the real one, so that tests of waiting need not wait as long."""
     worker.HEARTBEAT, worker.SILENCE, worker.SWEEP_EVERY = 0.5, timedelta(seconds=2), 0.5
     log.configure()
-    engine = make_engine(url, pool_size=10)
+    engine = make_engine(url)
     settings = Settings(_env_file=None, data_dir=Path(folder), worker_model="none", strong_model="none")
     deps = Deps(engine, Vault.load(settings), settings, cast("Models", _Models(engine)))
     everybody = threading.Barrier(int(concurrency))

@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from app.settings import Settings
 
-POOL = 10  # connections of one process, and as many more at a peak; jobs hold one for milliseconds
 KEEP_ALIVE = 2  # seconds that requests have to end in after a request to stop
 
 Child = Annotated[bool, typer.Option("--child", hidden=True, help="Started by `up`, and ends with it.")]
@@ -59,7 +58,7 @@ def serve(
     log.configure()
     listener = listen(settings) if inherited is None else socket.socket(fileno=inherited)
     url = _database(settings, child=child)
-    app = create_app(engine=db.make_engine(url, pool_size=POOL), vault=Vault.load(settings), settings=settings)
+    app = create_app(engine=db.make_engine(url), vault=Vault.load(settings), settings=settings)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=KEEP_ALIVE)
     typer.echo(f"serving {address(settings)}", err=True)
     uvicorn.Server(config).run(sockets=[listener])
@@ -81,7 +80,7 @@ def work(
     settings = load_settings()
     log.configure()
     url = _database(settings, child=child)
-    engine = db.make_engine(url, pool_size=POOL)
+    engine = db.make_engine(url)
     deps = Deps(engine, Vault.load(settings), settings, Models(engine, settings))
     worker.run(deps, url=url, handlers=HANDLERS, concurrency=concurrency)
 

@@ -39,10 +39,10 @@ def read_delivery(deps: Deps, *, delivery_id: int) -> None:
     3. What cannot be read parks the whole delivery with the reason: half a batch would hide the other half.
     """
     with transaction(deps.engine) as session:
-        delivery = session.scalar(select(Delivery).where(Delivery.id == delivery_id).with_for_update())
-        if delivery is None or delivery.state != "received":
+        found = session.execute(_HOLD, {"delivery": delivery_id}).first()
+        if found is None or found.Delivery.state != "received":
             return
-        connection = session.get_one(Connection, delivery.connection_id)
+        delivery, connection = found
         try:
             tickets = _open(deps, delivery=delivery, connection=connection)
         except (TicketError, FieldMapError, VaultError) as error:
@@ -54,6 +54,13 @@ def read_delivery(deps: Deps, *, delivery_id: int) -> None:
         session.execute(_READ, {"of_delivery": delivery_id, "of_revision": recorded[0].revision_id})
 
 
+# Built once: they are a part of every delivery.
+_HOLD = (
+    select(Delivery, Connection)
+    .join(Connection, Connection.id == Delivery.connection_id)
+    .where(Delivery.id == bindparam("delivery"))
+    .with_for_update(of=Delivery)
+)
 _DELIVERIES = table_of(Delivery)
 _READ = (
     update(_DELIVERIES)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app import queue
@@ -48,13 +48,12 @@ def receive(engine: Engine, vault: Vault, *, name: str, incoming: Incoming, now:
     if not NAME.fullmatch(name):
         return "unknown"
     with transaction(engine) as session:
-        connection = session.scalar(select(Connection).where(Connection.name == name))
+        connection = session.execute(_CONNECTION, {"called": name}).first()
         if connection is None or connection.secret is None or connection.scheme == "file":
             return "unknown"
         scheme, options = cast("Scheme", connection.scheme), Options.model_validate(connection.options)
         if not verify(scheme, secret=vault.open(connection.secret), options=options, incoming=incoming, now=now):
-            counted = update(Connection).where(Connection.id == connection.id)
-            session.execute(counted.values(rejected=Connection.rejected + 1))
+            session.execute(_REJECT, {"connection": connection.id})
             return "rejected"
         key = _key(delivery_id(scheme, options=options, incoming=incoming), body=incoming.body, now=now)
         return _store(session, connection_id=connection.id, key=key, sealed=vault.seal(incoming.body), now=now)
@@ -84,7 +83,16 @@ def _store(
     return "accepted"
 
 
-_DELIVERIES = table_of(Delivery)
+# Built once: they are a part of every delivery.
+_CONNECTIONS, _DELIVERIES = table_of(Connection), table_of(Delivery)
+_CONNECTION = select(*(_CONNECTIONS.c[name] for name in ("id", "secret", "scheme", "options"))).where(
+    _CONNECTIONS.c.name == bindparam("called")
+)
+_REJECT = (
+    update(_CONNECTIONS)
+    .where(_CONNECTIONS.c.id == bindparam("connection"))
+    .values(rejected=_CONNECTIONS.c.rejected + 1)
+)
 _STORE = insert(_DELIVERIES).on_conflict_do_nothing(index_elements=["connection_id", "key"]).returning(_DELIVERIES.c.id)
 
 

@@ -37,9 +37,10 @@ _GROW_SUPPLIED = text(
 
 # Built once: they are a part of every delivery.
 _TICKETS, _REVISIONS = table_of(Ticket), table_of(Revision)
-_MAKE_TICKET = insert(_TICKETS).on_conflict_do_nothing(index_elements=["connection_id", "external_id"])
+_ROW = (_TICKETS.c.id, _TICKETS.c.revision_id, _TICKETS.c.state_at, _TICKETS.c.state_received_at)
+_MAKE_TICKET = insert(_TICKETS).on_conflict_do_nothing(index_elements=["connection_id", "external_id"]).returning(*_ROW)
 _LOCK_TICKET = (
-    select(_TICKETS.c.id, _TICKETS.c.revision_id, _TICKETS.c.state_at, _TICKETS.c.state_received_at)
+    select(*_ROW)
     .where(_TICKETS.c.connection_id == bindparam("of_connection_id"))
     .where(_TICKETS.c.external_id == bindparam("of_external_id"))
     .with_for_update()
@@ -139,8 +140,8 @@ def _locked(session: Session, *, connection_id: int, revision: tickets.Revision,
     key = {"connection_id": connection_id, "external_id": revision.ticket.external_id}
     moment = {"state_at": _state_at(revision.ticket, arrival), "state_received_at": arrival.received_at}
     columns = {**key, **moment, **_shown(revision.ticket), "sample": arrival.sample}
-    session.execute(_MAKE_TICKET, columns)
-    return _Row(*session.execute(_LOCK_TICKET, {f"of_{name}": value for name, value in key.items()}).one())
+    made = session.execute(_MAKE_TICKET, columns).first()
+    return _Row(*(made or session.execute(_LOCK_TICKET, {f"of_{name}": value for name, value in key.items()}).one()))
 
 
 def _insert(session: Session, *, ticket_id: int, revision: tickets.Revision, arrival: Arrival) -> Recorded:
