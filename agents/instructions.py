@@ -84,7 +84,7 @@ def _reads_like_orders(text: str) -> bool:
 
 def _hit(text: str) -> bool:
     """Letters that pass for Latin ones are read as those, and then as what they are."""
-    return _any(skeleton(text)) or (not text.isascii() and _any(text))
+    return _any(skeleton(text)) or (not text.isascii() and _any(text.lower()))
 
 
 def _any(text: str) -> bool:

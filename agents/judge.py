@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from agents.ticket import Line, Revision
     from agents.verdict import Span
 
-ENGINE_VERSION = 5  # raise it when prompt, checks or verdict code change what a verdict can be
+ENGINE_VERSION = 6  # raise it when prompt, checks or verdict code change what a verdict can be
 TOKEN_LIMIT = 30_000  # of one rendered ticket; beyond it checks run and a person decides
 LOCAL_TOKEN_LIMIT = 8_000
 NEAR_THE_MARK = 5.0  # points

@@ -1,6 +1,7 @@
 """Lists of wordings that are looked for in tickets, kept in TOML beside the code that uses them.
 
-A wording is a regular expression in which a space stands for white space, ` ?` for perhaps some, `~40` for at most 40
+Texts come in small letters, and wordings are written in them: to look for either case takes a third longer. A wording
+is a regular expression in which a space stands for white space, ` ?` for perhaps some, `~40` for at most 40
 characters of the same sentence, and `{name}` for a class of the same file. Its lines are read as one.
 
 An entry with `near` is found where that stands in its wording or within `within` characters of it, before or after: two
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 FOLDER = Path(__file__).parent
-_FLAGS = re.IGNORECASE | re.MULTILINE
 STEM = 6  # letters
 _WORD = re.compile(r"[^\W_]+")
 _CLASS = re.compile(r"\{([a-z_]+)\}")
@@ -116,4 +116,4 @@ def _pattern(wording: str, classes: Mapping[str, str]) -> re.Pattern[str]:
         wording = _CLASS.sub(lambda match: f"(?:{classes[match[1]]})", wording)
     one_line = "".join(line.lstrip() for line in wording.splitlines())
     spaced = one_line.replace(" ?", r"\s{0,3}").replace(" ", r"\s{1,3}")
-    return re.compile(_GAP.sub(r"[^.!?]{0,\1}?", spaced), _FLAGS)
+    return re.compile(_GAP.sub(r"[^.!?]{0,\1}?", spaced), re.MULTILINE)

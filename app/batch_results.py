@@ -46,6 +46,7 @@ CLOCKS_APART = timedelta(minutes=5)  # the vendor's and ours
 UNDER_WAY = timedelta(minutes=10)  # a batch may take as long to be sent; until then nobody looks for it
 OPEN = ("submitting", "waiting")
 NEVER_ARRIVED = "its sending was interrupted, and the vendor has not got it"
+NOT_KEPT = "its time is over, and what came of it could not be kept; the log says why"
 MAY_BE_THERE = "its sending was interrupted; whether the vendor has it shows when what was sent then has ended"
 
 
@@ -67,6 +68,8 @@ def collect(deps: Deps) -> None:
             if transient(error):
                 raise
             log.exception("batch.not_collected", batch=batch.id)  # the others are not to wait for it
+            if _too_late(batch):
+                _lost(deps, batch, NOT_KEPT, tries=MOST_TRIES)
     with transaction(deps.engine) as session:
         if session.scalar(select(exists().where(BatchTicket.batch_id.is_(None)))):
             enqueue(session, "batch_submit", once="batch_submit")

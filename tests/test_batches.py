@@ -256,7 +256,7 @@ def test_a_ticket_of_a_batch_goes_on_saying_so_while_the_model_is_away(
 def test_one_batch_that_cannot_be_kept_keeps_no_other_waiting(
     deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrive(session, 1)
+    (waiting,) = arrive(session, 1)
     submit(deps)
     arrive(session, 2)
     submit(deps)
@@ -271,6 +271,14 @@ def test_one_batch_that_cannot_be_kept_keeps_no_other_waiting(
     monkeypatch.setattr(batch_results, "_keep_all", broken)
     collect(deps)
     assert [row.state for row in rows(session)] == ["waiting", "ended"]
+    over = update(tables.Batch).where(tables.Batch.id == first.id)
+    session.execute(over.values(expires_at=func.now() - text("interval '2 hours'")))
+    session.commit()
+    collect(deps)
+    session.expire_all()
+    assert [(row.state, row.note) for row in rows(session)] == [("lost", batch_results.NOT_KEPT), ("ended", "")]
+    work(deps, session)
+    assert [verdict.revision_id for verdict in verdicts(session)] == [waiting], "its day is over: judged by itself"
 
 
 def test_second_runs_and_repairs_go_live(deps: Deps, double: Double, session: Session) -> None:

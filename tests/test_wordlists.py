@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from agents.wordlists import Hit, WordList, _File
+import re
+import tomllib
+
+import pytest
+
+from agents import instructions, mechanical
+from agents.wordlists import FOLDER, Hit, WordList, _File
 
 
 def hits(text: str, **entry: object) -> list[Hit]:
@@ -34,3 +40,12 @@ def test_a_space_is_any_white_space_and_with_a_question_mark_perhaps_none() -> N
 
 def test_nothing_is_tried_on_a_text_without_one_of_the_words() -> None:
     assert hits("no such word", wording="word") == []
+
+
+@pytest.mark.parametrize("name", [instructions.LIST, mechanical.LIST])
+def test_our_lists_are_written_in_small_letters_as_the_texts_that_they_are_looked_for_in(name: str) -> None:
+    content = tomllib.loads((FOLDER / name).read_text("utf-8"))
+    texts = [*content.get("classes", {}).values()]
+    for entry in content["entry"]:
+        texts += [*entry.get("words", ()), entry["wording"], entry.get("near", ""), entry.get("unless", "")]
+    assert [text for text in texts if (plain := re.sub(r"\\[A-Z]", "", text)) != plain.lower()] == []
