@@ -19,7 +19,7 @@ from app import documents, tables
 from app.clock import now
 from app.patterns import notice
 from app.runs import for_its_own_sake
-from app.tables import table_of
+from app.tables import bound, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,10 +42,6 @@ NO_TRIAGE = "triage."  # before the failure code, where it stands in the place o
 _VERDICTS, _OBSERVATIONS = table_of(tables.Verdict), table_of(tables.Observation)
 _TICKETS = table_of(tables.Ticket)
 _FINDINGS = table_of(tables.Finding)
-_OF_VERDICT = (
-    "revision_id", "context_version", "engine_version", "panel", "demonstration",
-    "route", "outcome", "score", "reasons",
-)  # fmt: skip
 _TRIAGE = insert(table_of(tables.Triage)).on_conflict_do_nothing()
 
 
@@ -140,7 +136,7 @@ def _spent() -> ScalarSelect[Decimal | None]:
 
 def _judging() -> Select[int]:
     """A verdict and its findings, or nothing of either where there is such a verdict."""
-    row = {name: bindparam(name, type_=_VERDICTS.c[name].type) for name in _OF_VERDICT}
+    row = bound(_VERDICTS, without=("id", "cost_usd", "recorded_at"))
     made = insert(_VERDICTS).values(**row, cost_usd=_spent()).on_conflict_do_nothing().returning(_VERDICTS.c.id)
     verdict = made.cte("verdict")
     columns = [column(found.name, found.type) for found in _FINDINGS.c if found.name not in ("id", "verdict_id")]

@@ -1,7 +1,7 @@
 """The jobs that judge: `triage` for open tickets, `review` for finished ones, `resume` for those that had to wait.
 
 A review, step by step; no transaction is open while a model is asked:
-1. T: read revision, context in force, triage of this intake; stop where it is superseded or has its verdict already.
+1. Read revision, context in force, triage of this intake; stop where it is superseded or has its verdict already.
 2. No model able to answer yet: the ticket waits; checks show on its page meanwhile.
 3. Judge. Each paid reply is stored on its own before anything may fail on it, and found again by a retry.
 4. T: insert the verdict with findings, triage, escalations and observations; whoever comes second changes nothing.

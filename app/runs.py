@@ -18,7 +18,7 @@ from app.clock import now
 from app.db import single, transaction
 from app.errors import DatabaseUnavailable
 from app.queue import enqueue
-from app.tables import Release, Reuse, Run, table_of
+from app.tables import Release, Reuse, Run, bound, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -208,10 +208,10 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
 
 
 _RUNS, _REUSES = table_of(Run), table_of(Reuse)
-_GIVEN = ("id", "recorded_at")  # by the database
 _KEEP = insert(_RUNS).on_conflict_do_nothing().returning(_RUNS.c.id)
-_EACH = {column.name: bindparam(column.name, type_=column.type) for column in _RUNS.c if column.name not in _GIVEN}
-_KEPT = insert(_RUNS).values(_EACH).on_conflict_do_nothing().returning(_RUNS.c.id).cte("kept")
+_ROW = bound(_RUNS, without=("id", "recorded_at"))
+_KEPT = insert(_RUNS).values(_ROW).on_conflict_do_nothing().returning(_RUNS.c.id).cte("kept")
+# Built once: it is a part of every call. A reply and what it cost, or nothing where its question has one.
 _KEEP_AND_BOOK = select(_KEPT.c.id).add_cte(ledger.booking(_KEPT).cte("booked"))
 _FIND = select(_RUNS).where(_RUNS.c.reply_key == bindparam("key"), _RUNS.c.reply.is_not(None))
 

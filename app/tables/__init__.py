@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.tables.base import Base, table_of
+from app.tables.base import Base, bound, table_of
 from app.tables.batches import Batch, BatchRequest, BatchTicket
 from app.tables.improving import Draft, Eval, Mail, Pattern, PatternEvent, Proposal, Replay, Report
 from app.tables.judging import ContextVersion, Escalation, Finding, Observation, Release, Reuse, Run, Triage, Verdict
@@ -27,5 +27,5 @@ __all__ = [
     "Connection", "ContextVersion", "Delivery", "Draft", "Escalation", "Eval", "FailedSignIn", "Finding", "Import",
     "Invitation", "Label", "LabelFinding", "Mail", "ModelState", "Observation", "Pattern", "PatternEvent",
     "Proposal", "Release", "Replay", "Report", "Rescore", "RescoreResult", "Reservation", "Reuse", "Revision",
-    "Run", "SignIn", "Spending", "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing", "table_of",
+    "Run", "SignIn", "Spending", "Tick", "Ticket", "Triage", "User", "Verdict", "Viewing", "bound", "table_of",
 ]  # fmt: skip

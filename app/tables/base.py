@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    BindParameter,
     CheckConstraint,
     DateTime,
     Float,
@@ -18,10 +19,14 @@ from sqlalchemy import (
     Numeric,
     Table,
     Text,
+    bindparam,
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -50,6 +55,11 @@ class Base(DeclarativeBase):
 def table_of(entity: type[Base]) -> Table:
     """The Core table: statements on it leave out the ORM's work, which every ticket would pay for."""
     return cast("Table", entity.__table__)
+
+
+def bound(table: Table, *, without: Collection[str]) -> dict[str, BindParameter[Any]]:
+    """A parameter for every column but these, with its name and type: what a statement that is built once inserts."""
+    return {one.name: bindparam(one.name, type_=one.type) for one in table.c if one.name not in without}
 
 
 def identity() -> Mapped[int]:
