@@ -27,6 +27,7 @@ _SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f]+[.!?\u3002\uff01\uff1f]*\s*")
 _SPACED = re.compile(r"\b(?:\w[ ._*-]){4,}\w\b")
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{24,2000}={0,2}|(?:[0-9a-fA-F]{2}[ :]?){16,1000}")
 PIECE, OVERLAP = 2_000, 400  # characters; a longer text is looked at in pieces
+_DOT_OF_I = "\u0307"  # what folding leaves of a capital I with a dot
 WRAPPED = 4  # lines over which one sentence is broken
 
 
@@ -84,7 +85,7 @@ def _reads_like_orders(text: str) -> bool:
 
 def _hit(text: str) -> bool:
     """Letters that pass for Latin ones are read as those, and then as what they are."""
-    return _any(skeleton(text)) or (not text.isascii() and _any(text.lower()))
+    return _any(skeleton(text)) or (not text.isascii() and _any(text.casefold().replace(_DOT_OF_I, "")))
 
 
 def _any(text: str) -> bool:

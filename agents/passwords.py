@@ -48,16 +48,19 @@ _RECOVERY_KEY = re.compile(r"(?<![\w-])[0-9]{6}(?:-[0-9]{6}){7}(?![\w-])")  # Bi
 _FOR = (
     r"(?:[ \t]\([^()\n]{1,40}\)|[ \t](?:for|für|of|von|pour|para|voor)[ \t](?:[^\s:=]{1,40}[ \t]){0,3}[^\s:=]{1,60}?)?"
 )
+_VERB = r"[ \t](?:is|was|are|lautet|ist|war|est|es|è|has been|have been|wurde|will be)"
+_ADVERB = r"[ \t](?:now|currently|jetzt|nun|just|again|wieder)"
+_CHANGED = r"[ \t](?:(?:re)?set|changed|updated|reset|gesetzt|geändert)"
+_TO = r"[ \t](?:to|auf|as)"
 _ASSIGNED = re.compile(
-    _FOR + r"[\"'\])*_]{0,4}[ \t]{0,4}(?::=|=>|={1,3}|:|→|>(?=[^\s<]{1,128}</))[ \t]{0,8}(?P<next>\r?\n[ \t]{0,8})?"
+    rf"{_FOR}(?:{_VERB})?(?:{_ADVERB})?(?:{_CHANGED})?(?:{_TO})?"
+    r"[\"'\])*_]{0,4}[ \t]{0,4}(?::=|=>|={1,3}|:|→|>(?=[^\s<]{1,128}</))[ \t]{0,8}(?P<next>\r?\n[ \t]{0,8})?",
+    re.IGNORECASE,
 )
 _OPTION = re.compile(r"[ \t]")  # --password X
 _IN_BRACKETS = re.compile(r"[ \t]\((?=[^\s()]{6,64}\))")  # my password (X) does not work
 _SAID = re.compile(
-    _FOR + r"[ \t](?:(?:is|was|are|lautet|ist|war|est|es|è|has been|have been|wurde|will be)[ \t])?"
-    r"(?:(?:now|currently|jetzt|nun|just|again|wieder)[ \t])?"
-    r"(?:(?:(?:re)?set|changed|updated|reset|gesetzt|geändert)[ \t])?(?P<to>(?:to|auf|as)[ \t])?"
-    r"(?:be[ \t])?[:(]?",
+    rf"{_FOR}(?:{_VERB})?(?:{_ADVERB})?(?:{_CHANGED})?(?:{_TO})?(?:[ \t](?:be|[-\u2013\u2014]))?[ \t][:(]?",
     re.IGNORECASE,
 )
 
@@ -144,7 +147,7 @@ def _after_password(text: str, name: re.Match[str]) -> tuple[int, int] | None:
     value = _value(text, said.end()) if said else None
     if said is None or value is None:
         return None
-    return value.span if _credible_in_prose(value, bare=not said[0].strip(" \t(:")) else None
+    return value.span if _credible_in_prose(value, bare=not said[0].strip(" \t(:-\u2013\u2014")) else None
 
 
 class _Value(NamedTuple):

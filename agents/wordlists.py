@@ -1,8 +1,8 @@
 """Lists of wordings that are looked for in tickets, kept in TOML beside the code that uses them.
 
 A wording is a regular expression in which a space stands for white space, ` ?` for perhaps some, `~40` for at most 40
-characters of the same sentence, and `{name}` for a class of the same file. Its lines are read as one. It is written in
-small letters, as the texts are that it is looked for in: to look for either case takes a third longer.
+characters of the same sentence, and `{name}` for a class of the same file. Its lines are read as one. It is written
+folded, as the texts are that it is looked for in: to look for either case takes a third longer.
 
 An entry with `near` is found where that stands in its wording or within `within` characters of it, before or after: two
 lists instead of every order of both. `unless` anywhere in the same text means that it is about something else.

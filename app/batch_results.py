@@ -20,12 +20,12 @@ from sqlalchemy import exists, func, select, update
 from agents.gateway import CallFailed
 from agents.prices import cost
 from app import audit, ledger, runs
-from app.batches import FORGOTTEN, LIFETIME, MOST_TRIES, free, lose, sent
+from app.batches import FORGOTTEN, LIFETIME, MOST_TRIES, OPEN, free, lose, sent
 from app.clock import now
 from app.db import transaction
 from app.errors import Conflict, NotFound
 from app.jobs import transient
-from app.locks import Lock, take
+from app.locks import ROW_ONLY, Lock, take
 from app.queue import enqueue
 from app.tables import Batch, BatchRequest, BatchTicket
 
@@ -44,9 +44,9 @@ log = structlog.get_logger()
 KEPT_AT_ONCE = 200  # results a transaction
 CLOCKS_APART = timedelta(minutes=5)  # the vendor's and ours
 UNDER_WAY = timedelta(minutes=10)  # a batch may take as long to be sent; until then nobody looks for it
-OPEN = ("submitting", "waiting")
 NEVER_ARRIVED = "its sending was interrupted, and the vendor has not got it"
-NOT_KEPT = "its time is over, and what came of it could not be kept; the log says why"
+NOT_KEPT = "what became of it could not be recorded, and the log says why; tried again each minute of its day"
+GIVEN_UP = "its time is over, and what became of it could not be recorded; the log says why"
 MAY_BE_THERE = "its sending was interrupted; whether the vendor has it shows when what was sent then has ended"
 
 
@@ -56,6 +56,7 @@ def collect(deps: Deps) -> None:
     api = ready.asking.batches if ready else None
     with transaction(deps.engine) as session:
         under_way = session.scalars(select(Batch).where(Batch.state.in_(OPEN)).order_by(Batch.id)).all()
+    failed = []
     for batch in under_way:
         try:
             _follow(deps, api, batch)
@@ -67,17 +68,29 @@ def collect(deps: Deps) -> None:
         except Exception as error:
             if transient(error):
                 raise
-            log.exception("batch.not_collected", batch=batch.id)  # the others are not to wait for it
-            if _too_late(batch):
-                _lost(deps, batch, NOT_KEPT, tries=MOST_TRIES)
+            log.exception("batch.not_collected", batch=batch.id)
+            failed.append(batch)  # the others are not to wait for it
     with transaction(deps.engine) as session:
         if session.scalar(select(exists().where(BatchTicket.batch_id.is_(None)))):
             enqueue(session, "batch_submit", once="batch_submit")
+    for batch in failed:
+        _not_kept(deps, batch)
+
+
+def _not_kept(deps: Deps, batch: Batch) -> None:
+    """It says so; and is given up where it failed before and its time is over, though its answers may be paid."""
+    if batch.note == NOT_KEPT and _too_late(batch):
+        return _lost(deps, batch, GIVEN_UP, tries=MOST_TRIES)
+    with transaction(deps.engine) as session:
+        found = session.get_one(Batch, batch.id, with_for_update=ROW_ONLY)
+        if found.state in OPEN:
+            found.note = NOT_KEPT
+    return None
 
 
 def cancel(session: Session, batch_id: int, *, actor: Actor) -> None:
     """The vendor is told to stop; what is answered by then counts, the other tickets are judged one by one."""
-    batch = session.get(Batch, batch_id, with_for_update=True)
+    batch = session.get(Batch, batch_id, with_for_update=ROW_ONLY)
     if batch is None:
         raise NotFound(f"there is no batch {batch_id}")
     if batch.state not in OPEN:
@@ -198,7 +211,7 @@ def _columns(request: BatchRequest, batch: Batch) -> dict[str, object]:
 def _end(session: Session, batch_id: int) -> None:
     """The batch is over, once: whoever comes second finds it so."""
     take(session, Lock.BATCHES)
-    batch = session.get_one(Batch, batch_id, with_for_update=True)
+    batch = session.get_one(Batch, batch_id, with_for_update=ROW_ONLY)
     if batch.state == "ended":
         return
     mine = BatchRequest.batch_id == batch_id

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app import reviewing
 from app.clock import now
 from app.intake.recording import NEXT_BATCH
-from app.locks import Lock, take
+from app.locks import ROW_ONLY, Lock, take
 from app.queries import batches as queries
 from app.queue import enqueue
 from app.tables import Batch, BatchRequest, BatchTicket, Connection, Reservation, Revision, Ticket
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_TRIES = 2  # batches that may bring a ticket no answer; then it is asked on its own
 LOOKED_BACK = timedelta(days=7)  # at what batches cost; then they are tried again
+OPEN = ("submitting", "waiting")
 LIFETIME = timedelta(days=1)
 FORGOTTEN = timedelta(hours=1)  # after its time a batch that cannot be looked at will not come
 FREE = BatchTicket.batch_id.is_(None)  # waits for the next batch
@@ -86,10 +87,13 @@ def free(session: Session, batch: Batch) -> None:
 def lose(session: Session, batch: Batch, note: str, *, tries: int = 0) -> None:
     """Nothing of this batch will come: its requests are gone, and its tickets free, with so many tries less.
 
-    With none left where a person cancelled it, perhaps a moment ago: those are judged one by one.
+    With none left where a person cancelled it, perhaps a moment ago: those are judged one by one. One that is over
+    meanwhile stays as it ended.
     """
     take(session, Lock.BATCHES)
-    session.refresh(batch, with_for_update=True)
+    session.refresh(batch, with_for_update=ROW_ONLY)
+    if batch.state not in OPEN:
+        return
     if batch.cancel_asked_at is not None:
         tries = MOST_TRIES
     batch.state, batch.note, batch.ended_at = "lost", note, now()
@@ -103,7 +107,7 @@ def lose(session: Session, batch: Batch, note: str, *, tries: int = 0) -> None:
 
 def sent(session: Session, batch_id: int, state: BatchState) -> bool:
     """The vendor has it, under this id; False where that took so long that it was given up meanwhile."""
-    batch = session.get_one(Batch, batch_id, with_for_update=True)
+    batch = session.get_one(Batch, batch_id, with_for_update=ROW_ONLY)
     if batch.state == "lost":
         return False
     if batch.vendor_id is None:

@@ -12,7 +12,7 @@ from agents.judge import ENGINE_VERSION
 from app import documents, tables
 from app.errors import NotFound
 from app.judgements import AND, NO_MODEL, Case, show
-from app.releases import load_in_force, newest_release
+from app.releases import NEWEST, load_in_force
 from app.tables import table_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def read_case(session: Session | Connection, revision_id: int, ready: Ready | No
     if found.newest_id != revision_id:
         log.info("review.superseded", revision_id=revision_id)
         return None
-    context = load_in_force(session, found.in_force)
+    context = load_in_force(session, found.version_in_force)
     if _is_judged(found, ready):
         show(session, found.ticket_id, revision_id)
         return None
@@ -58,9 +58,9 @@ class Placed(NamedTuple):
     live: bool
     newest_id: int | None  # of the ticket's revisions
     supplied: list[str]
-    in_force: str | None  # the context version
+    version_in_force: str | None
     panels: list[str] | None  # that have judged it under the context in force
-    triages: list[tuple[str, str, dict[str, Any]]] | None  # of its intake: agent hash, model, answer; the newest last
+    triages: list[list[Any]] | None  # of its intake: agent hash, model and answer of each; the newest last
 
 
 def placed(session: Session | Connection, revision_id: int) -> Placed:
@@ -72,11 +72,10 @@ def placed(session: Session | Connection, revision_id: int) -> Placed:
 
 
 def _placing() -> Select[Any]:
-    revision, ticket, connection, verdict, triage, release = map(
-        table_of,
-        (tables.Revision, tables.Ticket, tables.Connection, tables.Verdict, tables.Triage, tables.Release),
+    revision, ticket, connection, verdict, triage = map(
+        table_of, (tables.Revision, tables.Ticket, tables.Connection, tables.Verdict, tables.Triage)
     )
-    in_force = newest_release(release.c.context_version).scalar_subquery()
+    in_force = NEWEST.scalar_subquery()
     panels = select(func.array_agg(verdict.c.panel)).where(
         verdict.c.revision_id == revision.c.id,
         verdict.c.context_version == in_force,
@@ -108,7 +107,7 @@ def _case(found: Placed, context: Context, ready: Ready | None) -> Case:
         live=found.live,
         supplied=frozenset(found.supplied),
         context=context,
-        triage=known_triage(found, context, panel_name(ready)),
+        triage=known_triage(found, context, model=panel_name(ready)),
     )
 
 
@@ -118,7 +117,7 @@ def _is_judged(found: Placed, ready: Ready | None) -> bool:
     return bool(panels) if ready is None else any(panel.split(AND)[0] == ready.model for panel in panels)
 
 
-def known_triage(found: Placed, context: Context, model: str | None = None) -> Triage | None:
+def known_triage(found: Placed, context: Context, *, model: str | None) -> Triage | None:
     """Triage runs once per intake: what it said of this one under the same files; the newest, by any model if none."""
     agent = context.agent_hash("triage")
     said = (answer for hashed, by, answer in reversed(found.triages or ()) if hashed == agent and model in (by, None))

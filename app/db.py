@@ -1,4 +1,4 @@
-"""Engine, transaction and single statement (nothing else commits) and the state of the schema."""
+"""Engine, transaction and autocommit (nothing else commits) and the state of the schema."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
-CONNECTIONS = 20  # of one process at the most; jobs and requests hold one for milliseconds
+CONNECTIONS = 20  # of one engine at the most, and a worker's queue has a few more; each use takes milliseconds
 RESTED = 1.0  # seconds in the pool after which a connection may have been lost unseen
 _RETURNED = "returned"
 CONNECT_TIMEOUT = 5  # seconds; a database that does not answer by then is down
@@ -98,7 +98,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
 
 
 @contextmanager
-def single(engine: Engine) -> Iterator[Connection]:
+def autocommit(engine: Engine) -> Iterator[Connection]:
     """Each statement is a transaction by itself: two round trips fewer. Gone or full: DatabaseUnavailable."""
     with _translated(), engine.connect() as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -33,12 +33,13 @@ def verdicts(found: Outcomes) -> str:
 
 
 def fail_rate(now: Outcomes, before: Outcomes) -> str:
-    """Of those that passed or failed."""
+    """Of those that passed or failed: what went to a person is neither."""
     if not now.fail.n:
         return "No ticket passed or failed"
     if not now.fail.enough:
         return f"Too few tickets to say how many fail: {now.fail.hits} of {now.fail.n}"
-    return f"{now.fail.percent} of tickets fail{_moved(now.fail.since(before.fail), before.fail.percent)}"
+    moved = _moved(now.fail.since(before.fail), before.fail.percent)
+    return f"{now.fail.percent} of tickets that pass or fail do fail{moved}"
 
 
 def criteria(rows: Sequence[CriterionRow], names: Names) -> str:

@@ -139,7 +139,7 @@ def _judging() -> Select[int]:
     row = bound(_VERDICTS, without=("id", "cost_usd", "recorded_at"))
     made = insert(_VERDICTS).values(**row, cost_usd=_spent()).on_conflict_do_nothing().returning(_VERDICTS.c.id)
     verdict = made.cte("verdict")
-    columns = [column(found.name, found.type) for found in _FINDINGS.c if found.name not in ("id", "verdict_id")]
+    columns = [column(one.name, one.type) for one in _FINDINGS.c if one.name not in ("id", "verdict_id")]
     given = func.jsonb_to_recordset(bindparam("findings", type_=JSONB)).table_valued(*columns)
     each = given.render_derived(with_types=True)
     rows = select(verdict.c.id, *each.c).select_from(verdict).join(each, true())

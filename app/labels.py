@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app import audit, documents, releases
 from app.errors import Conflict, DecisionRefused, NotFound
-from app.judgements import observe
+from app.judgements import NO_MODEL, observe
 from app.tables import Finding, Label, LabelFinding, Revision, Ticket, User, Verdict, Viewing
 from app.weighing import Machine, Problem, overruled, weigh
 
@@ -204,9 +204,12 @@ def _split(session: Session, assessed: _Assessed) -> Split:
 
 
 def _observe(session: Session, assessed: _Assessed, label_id: int) -> None:
-    """Imported history makes none: what failed there is not a failure of this week."""
+    """Imported history makes none: what failed there is not a failure of this week.
+
+    Nor does a verdict that no model had a part in: no agent has failed, and no text that one reads could mend it.
+    """
     verdict = assessed.verdict
-    if session.scalar(select(Revision.live).where(Revision.id == verdict.revision_id)):
+    if verdict.panel != NO_MODEL and session.scalar(select(Revision.live).where(Revision.id == verdict.revision_id)):
         observe(
             session,
             overruled(assessed.weighed, assessed.machine),
@@ -231,8 +234,9 @@ def _record(session: Session, assessed: _Assessed, label_id: int, *, actor: Acto
         actor,
         action="ticket.decided",
         subject=f"ticket:{ticket.id}",
-        before={"label": ticket.label_id, "decision": ticket.decision, "verdict": assessed.machine.outcome},
+        before={"label": ticket.label_id, "decision": ticket.decision},
         after={
+            "verdict": assessed.machine.outcome,
             "label": label_id,
             "decision": weighed.outcome,
             "kind": weighed.kind,

@@ -1,15 +1,22 @@
-"""The database's advisory locks that have a number: all of them, because two with one number wait for each other."""
+"""The database's advisory locks that have a number: all of them, because two with one number wait for each other.
+
+And how a row is locked that runs point at.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum, unique
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
+
+# For `with_for_update`: nobody else changes the row, but rows that point at it are written all the same. A run that had
+# to wait for it would hold the sum that it is booked in, and so everybody who books.
+ROW_ONLY: dict[str, Any] = {"key_share": True}
 
 
 @unique

@@ -122,7 +122,7 @@ def _keep_an_admin(session: Session, user_id: int) -> None:
     admins = select(User.id, User.email).where(User.role == "admin", User.closed_at.is_(None))
     held = session.execute(admins.order_by(User.id).with_for_update()).all()
     if [row.id for row in held] == [user_id]:
-        raise Conflict(f"{held[0].email} is the last admin; make another one first. Nothing was changed.")
+        raise Conflict(f"the last admin is {held[0].email}; make another one first. Nothing was changed.")
 
 
 def _record(  # noqa: PLR0913  an event has these parts

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from app.audit import Actor
@@ -53,16 +53,12 @@ def newest(session: Session) -> Context | None:
 
 def newest_version(session: Session) -> str | None:
     """The version of the newest release; None before the first."""
-    return session.scalar(_NEWEST)
-
-
-def newest_release(column: ColumnElement[str]) -> Select[str]:
-    """A column of the newest release. The literal 1: with a parameter Postgres would plan it anew each time."""
-    return select(column).order_by(_RELEASES.c.id.desc()).limit(literal_column("1"))
+    return session.scalar(NEWEST)
 
 
 _RELEASES = table_of(Release)
-_NEWEST = newest_release(_RELEASES.c.context_version)
+# Of the newest release the version. The literal 1: with a parameter Postgres would plan it anew each time.
+NEWEST = select(_RELEASES.c.context_version).order_by(_RELEASES.c.id.desc()).limit(literal_column("1"))
 
 
 def load(session: Session | Connection, version: str) -> Context:

@@ -123,7 +123,7 @@ def _case(session: Session, picked: _Picked, *, base: Context) -> ReplayCase:
         revision=documents.revision(found.document),
         supplied=frozenset(found.supplied),
         target=picked.target,
-        triage=known_triage(found, base),
+        triage=known_triage(found, base, model=None),
     )
     return case if picked.label is None else _labelled(session, case, picked.label, base=base)
 

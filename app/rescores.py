@@ -17,6 +17,7 @@ from agents.ticket import FINISHED
 from app import audit, estimates, periods, releases
 from app.errors import BadRequest, Conflict, NotFound
 from app.judgements import NO_MODEL
+from app.locks import ROW_ONLY
 from app.models import LOCAL, NONE, Choice, choose
 from app.queue import enqueue
 from app.tables import (
@@ -224,7 +225,7 @@ def ask_for(session: Session, rescore_id: int) -> None:
 
 def cancel(session: Session, rescore_id: int, *, actor: Actor, now: datetime) -> None:
     """No further ticket is judged; what was judged by then stays to be read. Raises Conflict where it is over."""
-    row = session.get(Rescore, rescore_id, with_for_update=True)
+    row = session.get(Rescore, rescore_id, with_for_update=ROW_ONLY)
     if row is None:
         raise NotFound("there is no such re-scoring; it may have been in another database")
     if row.state in OVER:

@@ -31,6 +31,7 @@ from app.db import transaction
 from app.errors import NotFound
 from app.judgements import NO_MODEL
 from app.limiter import NotSent
+from app.locks import ROW_ONLY
 from app.queue import has_job
 from app.rescores import OVER, ask_for
 from app.runs import DUPLICATE, RunStore
@@ -126,7 +127,7 @@ def _open_part(deps: Deps, rescore_id: int, ready: Ready | None) -> Part | None:
     """The next tickets, and the row says that it is running; None where there is nothing to do any more."""
     name = ready.model if ready else NO_MODEL
     with transaction(deps.engine) as session:
-        row = session.get(Rescore, rescore_id, with_for_update=True)
+        row = session.get(Rescore, rescore_id, with_for_update=ROW_ONLY)
         if row is None:
             raise NotFound(f"there is no re-scoring {rescore_id}")
         if row.state in OVER:
@@ -289,7 +290,7 @@ def _note(deps: Deps, part: Part, revision_id: int, note: str) -> None:
 def _go_on(deps: Deps, rescore_id: int) -> None:
     """A job of its own for what is left, behind everything that waits by now."""
     with transaction(deps.engine) as session:
-        row = session.get_one(Rescore, rescore_id, with_for_update=True)
+        row = session.get_one(Rescore, rescore_id, with_for_update=ROW_ONLY)
         if row.state != "running":
             return
         if session.scalar(_left(rescore_id).with_only_columns(RescoreResult.revision_id).limit(1)) is not None:

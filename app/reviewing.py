@@ -25,7 +25,7 @@ from app import tables
 from app.budget import OverBudget
 from app.cases import case_of, panel_name, read_case
 from app.clock import now
-from app.db import single, transaction
+from app.db import autocommit, transaction
 from app.judgements import AND, NO_MODEL, Case, escalate_by_code, record, record_intake
 from app.locks import Lock, take
 from app.queue import TaskName, enqueue, has_job
@@ -183,7 +183,7 @@ def _open_case(deps: Deps, revision_id: int, ready: Ready | None) -> Case | None
 
     What code alone escalates waits for no batch.
     """
-    with single(deps.engine) as connection:
+    with autocommit(deps.engine) as connection:
         case = read_case(connection, revision_id, ready)
         if case is None or _state(connection, revision_id, "running", "", change=_CHANGE_OWN):
             return case

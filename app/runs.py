@@ -15,7 +15,7 @@ from agents.prices import cost
 from agents.question import Outcome, Question, Reply, Usage
 from app import ledger
 from app.clock import now
-from app.db import single, transaction
+from app.db import autocommit, transaction
 from app.errors import DatabaseUnavailable
 from app.queue import enqueue
 from app.tables import Release, Reuse, Run, bound, table_of
@@ -70,7 +70,7 @@ class RunStore:
 
     def look(self, question: Question) -> Reply | None:
         """What there is, by somebody who would not pay for it now."""
-        with single(self._engine) as connection:
+        with autocommit(self._engine) as connection:
             run = _found(connection, question.key)
         return None if run is None else _reply(run)
 
@@ -79,7 +79,7 @@ class RunStore:
 
         Not what this case was asked before: a job that is tried again, or a batch that was sent for it, saves nothing.
         """
-        with single(self._engine) as connection:
+        with autocommit(self._engine) as connection:
             run = _found(connection, question.key)
         if run is None:
             return None
@@ -122,7 +122,7 @@ class RunStore:
 
     def _keep(self, question: Question, reply: Reply) -> Reply:
         row = _row(self._asked(question), reply, cost_usd=self._cost(question.model, reply))
-        with single(self._engine) as connection:
+        with autocommit(self._engine) as connection:
             if connection.scalar(_KEEP_AND_BOOK, row) is not None:
                 return reply
         with transaction(self._engine) as session:
@@ -209,8 +209,8 @@ def record_probe(session: Session, *, model: str, reply: Reply) -> None:
 
 _RUNS, _REUSES = table_of(Run), table_of(Reuse)
 _KEEP = insert(_RUNS).on_conflict_do_nothing().returning(_RUNS.c.id)
-_ROW = bound(_RUNS, without=("id", "recorded_at"))
-_KEPT = insert(_RUNS).values(_ROW).on_conflict_do_nothing().returning(_RUNS.c.id).cte("kept")
+_EVERY = bound(_RUNS, without=("id", "recorded_at"))
+_KEPT = insert(_RUNS).values(_EVERY).on_conflict_do_nothing().returning(_RUNS.c.id).cte("kept")
 # Built once: it is a part of every call. A reply and what it cost, or nothing where its question has one.
 _KEEP_AND_BOOK = select(_KEPT.c.id).add_cte(ledger.booking(_KEPT).cte("booked"))
 _FIND = select(_RUNS).where(_RUNS.c.reply_key == bindparam("key"), _RUNS.c.reply.is_not(None))

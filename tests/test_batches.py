@@ -269,16 +269,53 @@ def test_one_batch_that_cannot_be_kept_keeps_no_other_waiting(
         keep(deps, batch, results)
 
     monkeypatch.setattr(batch_results, "_keep_all", broken)
-    collect(deps)
-    assert [row.state for row in rows(session)] == ["waiting", "ended"]
-    over = update(tables.Batch).where(tables.Batch.id == first.id)
-    session.execute(over.values(expires_at=func.now() - text("interval '2 hours'")))
-    session.commit()
+    for _ in range(2):
+        collect(deps)
+        session.expire_all()
+        assert [(row.state, row.note) for row in rows(session)] == [("waiting", batch_results.NOT_KEPT), ("ended", "")]
+    over(session, first.id)
     collect(deps)
     session.expire_all()
-    assert [(row.state, row.note) for row in rows(session)] == [("lost", batch_results.NOT_KEPT), ("ended", "")]
+    assert [(row.state, row.note) for row in rows(session)] == [("lost", batch_results.GIVEN_UP), ("ended", "")]
     work(deps, session)
     assert [verdict.revision_id for verdict in verdicts(session)] == [waiting], "its day is over: judged by itself"
+
+
+def test_one_failure_gives_up_no_batch_though_its_day_is_over(
+    deps: Deps, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers were away for a day, and the answers are there and paid."""
+    arrive(session, 1)
+    submit(deps)
+    (only,) = rows(session)
+    over(session, only.id)
+    with monkeypatch.context() as patched:
+        patched.setattr(batch_results, "_keep_all", lambda *_: 1 / 0)
+        collect(deps)
+    session.expire_all()
+    assert (only.state, only.note) == ("waiting", batch_results.NOT_KEPT)
+    collect(deps)
+    session.expire_all()
+    assert (only.state, only.note, only.succeeded) == ("ended", "", 1)
+
+
+def test_a_batch_that_is_over_is_not_lost_any_more(deps: Deps, session: Session) -> None:
+    arrive(session, 1)
+    submit(deps)
+    collect(deps)
+    session.expire_all()
+    (only,) = rows(session)
+    with transaction(deps.engine) as other:
+        lose(other, other.get_one(tables.Batch, only.id), "too late")
+    session.expire_all()
+    assert (only.state, only.note, only.succeeded) == ("ended", "", 1)
+
+
+def over(session: Session, batch_id: int) -> None:
+    """The batch's day is over."""
+    mine = update(tables.Batch).where(tables.Batch.id == batch_id)
+    session.execute(mine.values(expires_at=func.now() - text("interval '2 hours'")))
+    session.commit()
 
 
 def test_second_runs_and_repairs_go_live(deps: Deps, double: Double, session: Session) -> None:

@@ -10,15 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from agents.judge import Judgement
 from agents.triage import INTAKE_FIELDS, FieldState, IntakeField, RuleHit, Triage
-from agents.verdict import Evidence, Finding, Span
+from agents.verdict import Evidence, Finding, Span, Verdict
 from app import documents, tables
+from app.cases import read_case
 from app.documents import VERSION, evidence_document, revision_document, triage_document
+from app.judgements import record
 from tests.cast import revision, shipped_context
-from tests.factories import make_findings, make_ticket, make_triage, make_verdict
+from tests.factories import make_context, make_ticket, make_triage
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+HARD = 'Only "half" of it: \\u0000 naïve 漢字 🎫 \u2028\n\t' + "x" * 100_000
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
 numbers = st.integers(0, 10_000)
@@ -93,12 +98,14 @@ def test_findings_become_rows_that_pin_the_words_of_their_criterion(session: Ses
     first, second, *_ = rubric.judged
     quoted = Evidence(9, "Replaced the expired client certificate", (Span(9, 0, 39),))
     findings = (
-        Finding(first.id, "judged", "partly", "Only half of it.", (quoted, Evidence(10)), evidence_status="verified"),
+        Finding(first.id, "judged", "partly", HARD, (quoted, Evidence(10)), evidence_status="verified"),
         Finding(second.id, "judged", "not_met", "Nothing of it.", absent=True, evidence_status="absent"),
     )
-    verdict = make_verdict(session, first_revision(session))
-    make_findings(session, verdict, findings, rubric)
-    session.expire_all()
+    make_context(session)
+    case = read_case(session, first_revision(session).id, None)
+    assert case is not None
+    judgement = Judgement(Verdict("fail", 50.0, ("it says so",)), findings, None)
+    record(session, case, judgement, panel="none", demonstration=False)
     rows = {row.criterion: row for row in session.scalars(select(tables.Finding))}
     assert {row.text_hash for row in rows.values()} == {first.text_hash, second.text_hash}
     assert tuple(documents.finding(rows[finding.criterion]) for finding in findings) == findings

@@ -124,6 +124,19 @@ def test_two_workers_at_once(session: Session, deps: Deps) -> None:
     assert session.scalars(select(Ticket.revision_id)).one() == newest
 
 
+def test_who_comes_second_waits_and_reads_by_the_settings_of_then(session: Session, deps: Deps) -> None:
+    number = deliver(deps, {"ticket": OURS})
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(deps.engine) as first:
+            first.execute(select(Delivery.id).where(Delivery.id == number).with_for_update())
+            late = pool.submit(read_delivery, deps, delivery_id=number)
+            with pytest.raises(TimeoutError):
+                late.result(0.3)
+            first.execute(update(Connection).values(field_map={name: {"path": f"ticket.{name}"} for name in OURS}))
+        late.result(20)
+    assert state(session, number) == ("read", "")
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

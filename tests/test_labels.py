@@ -105,9 +105,16 @@ def test_a_decision_appends_a_label_and_leaves_the_machine_s_rows(session: Sessi
     assert (event.user_id, event.actor, event.action, event.subject) == (
         lead.id, lead.email, "ticket.decided", f"ticket:{ticket.id}",
     )  # fmt: skip
-    assert event.before == {"label": None, "decision": None, "verdict": "fail"}
+    assert event.before == {"label": None, "decision": None}
     assert event.after is not None
-    assert (event.after["label"], event.after["decision"], event.note) == (label.id, "pass", WHY["note"])
+    assert (event.after["verdict"], event.after["label"], event.after["decision"]) == ("fail", label.id, "pass")
+    assert event.note == WHY["note"]
+
+
+def test_what_code_alone_judged_is_no_failure_of_an_agent(session: Session, lead: User) -> None:
+    ticket, verdict = _judged(session, panel="none")
+    assert _decide(session, lead, ticket, verdict, "pass", **WHY).kind == "overrule"
+    assert _observed(session) == []
 
 
 def test_a_later_decision_supersedes_and_the_earlier_one_is_still_told(

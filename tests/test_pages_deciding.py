@@ -245,13 +245,24 @@ def test_what_cannot_be_decided_says_why(pages: TestClient, session: Session) ->
     session.execute(update(Ticket).where(Ticket.id == judged.id).values(verdict_id=None, outcome=None))
     session.commit()
     card = _card(pages, open_)
-    assert "Intake handed this ticket to a person. There is no verdict to confirm or overrule yet" in card.words
+    assert "This ticket was handed to a person. There is no verdict to confirm or overrule yet" in card.words
     assert [form.attributes["action"] for form in card.all("form")] == [f"/tickets/{open_.id}/claim"]
     assert _card(pages, waiting).words == "Decision There is no verdict to decide about yet."
     earlier = _card(pages, judged, f"?revision={verdict.revision_id}")
     assert earlier.words == "Decision Nobody decided about this revision."
     assert pages.post(f"/tickets/{open_.id}/claim").status_code == 303
     assert "You claimed it just now" in _card(pages, open_).words
+
+
+@pytest.mark.parametrize(("escalated", "said"), [(True, "Escalate"), (False, "Open")])
+def test_an_open_ticket_says_the_same_as_its_row_in_the_queue(
+    pages: TestClient, session: Session, *, escalated: bool, said: str
+) -> None:
+    make_context(session)
+    open_ = make_ticket(session, text=office_ticket(status="open"), escalated=escalated)
+    session.commit()
+    outcome = read(pages.get(f"/tickets/{open_.id}").text).one("p", cls="outcome")
+    assert outcome.words == said
 
 
 def test_claims_show_and_are_taken_over_on_a_second_look(

@@ -10,14 +10,15 @@ import pytest
 import structlog
 from sqlalchemy import func, select
 
-from app import clock, links, passwords, people, sign_ins
+from app import claims, clock, labels, links, passwords, people, sign_ins
 from app.audit import COMMAND_LINE, Actor
 from app.db import transaction
 from app.errors import Conflict, NotFound, PersonRefused, TicketqcError
 from app.links import FIRST, INVITED, Given
-from app.tables import AuditEvent, FailedSignIn, Invitation, SignIn, User
+from app.tables import AuditEvent, FailedSignIn, Invitation, Revision, SignIn, User
+from app.weighing import Decision
 from tests.browsers import COOKIE, browser, signed_in
-from tests.factories import PASSWORD, make_user
+from tests.factories import PASSWORD, make_ticket, make_user, make_verdict
 from tests.markup import read
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def test_the_last_admin_stays(admin_pages: TestClient, session: Session, admin: 
     for action, form in (("role", {"role": "lead"}), ("close", {})):
         answer = admin_pages.post(f"/settings/people/{admin.id}/{action}", data=form)
         assert answer.status_code == 409
-        assert "is the last admin" in read(answer.text).one("main").words
+        assert "The last admin is" in read(answer.text).one("main").words
         assert "Ada Sato" in read(answer.text).one("header", cls="top").words
     assert events(session) == []
     make_user(session, role="admin")
@@ -412,7 +413,7 @@ def test_settings_show_who_did_what_and_page_back(admin_pages: TestClient, sessi
     page = read(admin_pages.get("/settings").text)
     rows = page.one("section", **{"aria-labelledby": "events-title"}).one("tbody").all("tr")
     assert len(rows) == 50
-    assert rows[0].words.startswith("x@y thing.done thing 1 a: [1] <i>why</i>")
+    assert rows[0].words.startswith("x@y thing done thing 1 a: 1 <i>why</i>")
     assert rows[1].words.startswith("x@y changed a role vera@example.com role: viewer → lead")
     assert page.all("b") == []
     (older,) = (link for link in page.all("a", cls="button") if link.words == "Older")
@@ -420,6 +421,37 @@ def test_settings_show_who_did_what_and_page_back(admin_pages: TestClient, sessi
     assert len(last.one("section", **{"aria-labelledby": "events-title"}).one("tbody").all("tr")) == 11
     for strange in ("0", "-1", str(2**70)):
         assert admin_pages.get(f"/settings?before={strange}").status_code == 200
+
+
+def test_settings_tell_a_decision_in_words(admin_pages: TestClient, session: Session, lead: User) -> None:
+    ticket = make_ticket(session, external_id="HD-7", claimed_by=lead.id, claimed_at=clock.now())
+    verdict = make_verdict(session, session.get_one(Revision, ticket.revision_id), outcome="fail")
+    given = Decision(verdict.id, "pass", reason="evidence_misread", note="It is there.")
+    session.commit()
+    claims.release(session, actor=Actor(lead.email, lead.id), ticket_id=ticket.id)
+    label_id = labels.decide(
+        session, actor=Actor(lead.email, lead.id), ticket_id=ticket.id, decision=given, now=clock.now()
+    )
+    session.commit()
+    page = read(admin_pages.get("/settings").text)
+    decided, released = page.one("section", **{"aria-labelledby": "events-title"}).one("tbody").all("tr")
+    said = f"decided HD-7 label: {label_id} decision: pass kind: overrule reason: evidence misread verdict: fail"
+    assert decided.words.startswith(f"{lead.email} {said} It is there.")
+    assert released.words.startswith(f"{lead.email} gave back HD-7 claimed by: {lead.email} → nothing")
+    assert decided.one("a").attributes["href"] == f"/tickets/{ticket.id}"
+
+
+@pytest.mark.parametrize(
+    ("address", "leads_to"),
+    [
+        ("/settings/people", "/settings"),
+        ("/settings/people/1/reset", "/settings"),
+        ("/tickets/3/decision", "/tickets/3"),
+    ],
+)
+def test_what_a_form_was_sent_to_can_be_loaded_again(admin_pages: TestClient, address: str, leads_to: str) -> None:
+    answer = admin_pages.get(address, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, leads_to)
 
 
 def test_the_navigation_leads_where_one_may_go(pages: TestClient, admin_pages: TestClient) -> None:

@@ -15,7 +15,7 @@ from agents.gateway import CallFailed
 from agents.question import Outcome, Question, Reply, Usage
 from app.errors import DatabaseUnavailable
 from app.runs import DUPLICATE, RunStore
-from app.tables import Run
+from app.tables import Run, Spending
 from tests.cast import MODEL, nonce_for, reply, revision, shipped_context
 from tests.factories import make_context, make_ticket
 
@@ -191,6 +191,7 @@ def test_a_paid_reply_outlives_a_database_that_restarts(
     outage += when
     assert store().keep(question(), reply("{}")).text == "{}"
     assert [(run.outcome, run.replied) for run in runs(session)] == [("answered", True)]
+    assert [(row.agent, row.calls) for row in session.scalars(select(Spending))] == [("qc", 1)]
 
 
 def test_a_database_that_stays_away_is_told(store: Stores, outage: list[str]) -> None:

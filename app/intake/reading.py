@@ -39,10 +39,10 @@ def read_delivery(deps: Deps, *, delivery_id: int) -> None:
     3. What cannot be read parks the whole delivery with the reason: half a batch would hide the other half.
     """
     with transaction(deps.engine) as session:
-        found = session.execute(_HOLD, {"delivery": delivery_id}).first()
-        if found is None or found.Delivery.state != "received":
+        delivery = session.scalar(_HOLD, {"delivery": delivery_id})
+        if delivery is None or delivery.state != "received":
             return
-        delivery, connection = found
+        connection = session.get_one(Connection, delivery.connection_id)  # as it is now, however long we waited
         try:
             tickets = _open(deps, delivery=delivery, connection=connection)
         except (TicketError, FieldMapError, VaultError) as error:
@@ -55,12 +55,7 @@ def read_delivery(deps: Deps, *, delivery_id: int) -> None:
 
 
 # Built once: they are a part of every delivery.
-_HOLD = (
-    select(Delivery, Connection)
-    .join(Connection, Connection.id == Delivery.connection_id)
-    .where(Delivery.id == bindparam("delivery"))
-    .with_for_update(of=Delivery)
-)
+_HOLD = select(Delivery).where(Delivery.id == bindparam("delivery")).with_for_update()
 _DELIVERIES = table_of(Delivery)
 _READ = (
     update(_DELIVERIES)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, select
 
-from app.tables import AuditEvent, Invitation, SignIn, User
+from app.tables import AuditEvent, Invitation, SignIn, Ticket, User
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -46,11 +46,18 @@ class EventRow(NamedTuple):
 
     @property
     def changes(self) -> list[tuple[str, Any, Any]]:
-        """What is different: name, before, after."""
+        """What is different: name, before, after. What is nothing on both sides says nothing."""
         before, after = self.before or {}, self.after or {}
         names = dict.fromkeys((*before, *after))
         pairs = [(name, before.get(name), after.get(name)) for name in names]
-        return [pair for pair in pairs if pair[1] != pair[2]]
+        return [(name, old, new) for name, old, new in pairs if old != new and (old or new or name in before)]
+
+
+def tickets_of(session: Session, events: Iterable[EventRow]) -> dict[str, str]:
+    """What the tickets that events are about are called where they come from, by our own number."""
+    numbers = {name for kind, _, name in (event.subject.partition(":") for event in events) if kind == "ticket"}
+    found = select(Ticket.id, Ticket.external_id).where(Ticket.id.in_(map(int, numbers)))
+    return {str(row.id): row.external_id for row in session.execute(found)}
 
 
 def people(session: Session) -> list[PersonRow]:

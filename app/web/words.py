@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from datetime import timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 FAR = timedelta(days=30)  # further away a date says more than a number of days
+_HASH = re.compile(r"[0-9a-f]{64}")
+_CODE = re.compile(r"[a-z]+(?:_[a-z]+)+")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:\+00:00|Z)?")
 LONGEST_SHOWN = 200  # characters of a setting's value
 
 # A reader cannot see these but a renderer obeys them: formats, bidi marks, controls, line separators, the unassigned.
@@ -101,6 +105,19 @@ def shown(value: object) -> str:
     """A value of a setting: words as they are, anything else as JSON, cut where it is long."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def audited(value: object) -> str:
+    """A value of an event for people: codes as words, moments to the minute, hashes short, lists without brackets."""
+    if isinstance(value, list):
+        return ", ".join(map(audited, value))
+    if not isinstance(value, str):
+        return shown(value)
+    if _HASH.fullmatch(value):
+        return value[:12]
+    if _MOMENT.fullmatch(value):
+        return value[:16].replace("T", " ")
+    return value.replace("_", " ") if _CODE.fullmatch(value) else shown(value)
 
 
 def percent(share: float) -> str:

@@ -20,6 +20,12 @@ router = APIRouter()
 TicketId = Annotated[int, Path(ge=1, lt=BEYOND)]
 
 
+@router.get("/tickets/{ticket_id}/decision")
+def loaded_again(ticket_id: TicketId) -> Response:
+    """A decision that was refused is shown at this address; who loads it again begins anew."""
+    return _see(f"/tickets/{ticket_id}")
+
+
 @router.post("/tickets/{ticket_id}/decision")
 def decide(view: ViewedByLead, ticket_id: TicketId) -> Response:
     """The ticket's page with the decision on it, or with what is wrong and all that was typed."""

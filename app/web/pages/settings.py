@@ -13,6 +13,7 @@ from app.queries import people as queries
 from app.sign_ins import ROLES
 from app.web.guard import guard
 from app.web.view import BEYOND, View, ViewedByAdmin
+from app.web.words import audited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,13 @@ UserId = Annotated[int, Path(ge=1, lt=BEYOND)]
 def settings(view: ViewedByAdmin, before: int | None = None) -> HTMLResponse:
     """`before`: older events than this one."""
     return _page(view, before=before)
+
+
+@router.get("/settings/people")
+@router.get("/settings/people/{user_id}/reset")
+def loaded_again() -> RedirectResponse:
+    """A link was shown at this address, once; who loads it again has not asked for another."""
+    return _back()
 
 
 @router.post("/settings/people")
@@ -96,10 +104,12 @@ def _page(  # noqa: PLR0913  what the form held
     session.flush()
     listed = queries.people(session)
     events = queries.events(session, before=before if before is None or 0 < before < BEYOND else None)
+    emails, tickets = {str(one.id): one.email for one in listed}, queries.tickets_of(session, events)
     return view.page(
         "settings.html",
         people=listed,
-        about=lambda subject: _about(subject, {str(one.id): one.email for one in listed}),
+        about=lambda subject: _about(subject, emails, tickets),
+        called=lambda name, value: emails.get(str(value), "") if name == "claimed_by" else audited(value),
         links=queries.links(session, now=view.now),
         events=events[: queries.EVENTS],
         older=len(events) > queries.EVENTS,
@@ -119,8 +129,10 @@ class _About(NamedTuple):
     address: str = ""
 
 
-def _about(subject: str, emails: Mapping[str, str]) -> _About:
+def _about(subject: str, emails: Mapping[str, str], tickets: Mapping[str, str]) -> _About:
     kind, _, name = subject.partition(":")
+    if kind == "ticket" and name in tickets:
+        return _About(tickets[name], f"{PAGES[kind]}{name}")
     if kind == "user":
         return _About(emails.get(name, f"account {name}"))
     if kind == "invitation":
