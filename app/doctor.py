@@ -30,11 +30,11 @@ from app import budget, data_dir, db, diagnosis, embedded, local_model, releases
 from app.diagnosis import Line
 from app.errors import SettingsError, TicketqcError
 from app.listening import called, of_running
-from app.models import ROLES, Choice, choose, endpoint, explain
+from app.models import LOCAL, NONE, ROLES, Choice, choose, endpoint, explain
 from app.queries import costs, operations
 from app.queries.tickets import MOST_COUNTED
 from app.settings import load_settings, variable
-from app.tables import Connection, Delivery
+from app.tables import Connection, Delivery, ModelState
 from app.vault import KEY_FILE, Vault
 
 if TYPE_CHECKING:
@@ -191,7 +191,10 @@ def _rooms(session: Session, settings: Settings) -> Iterator[Line]:
     yield from _sealed(session, settings)
     yield _in_force(session, settings)
     ticks = [tick.at for tick in operations.ticks(session)]
-    yield diagnosis.workers(operations.heartbeats(session), now=now)
+    alive = diagnosis.workers(operations.heartbeats(session), now=now)
+    yield alive
+    if alive.mark == "ok":
+        yield from _started_with(session, choose(settings).model)
     yield diagnosis.clock(max(ticks, default=None), now=now)
     yield diagnosis.queue(operations.jobs(session), now=now)
     yield from map(diagnosis.cache, costs.cache(session, since=now - timedelta(days=1)))
@@ -199,6 +202,19 @@ def _rooms(session: Session, settings: Settings) -> Iterator[Line]:
     yield diagnosis.spending(budget.standing(session, limit=settings.daily_budget_usd, now=now, zone=zone))
     stuck = operations.reviews(session).parked
     yield from diagnosis.parked(operations.parked_count(session), stuck, most=MOST_COUNTED)
+
+
+def _started_with(session: Session, given: str) -> Iterator[Line]:
+    """Where the service that runs was given another worker model than this command."""
+    row = session.get(ModelState, "worker")
+    if row is None:
+        return
+    theirs = NONE if row.state == "none" else LOCAL if row.demonstration else row.model
+    if theirs != given:
+        remedy = f"give both the same {variable('worker_model')}, in .env for instance"
+        yield Line(
+            "warning", "model at work", f"the service was started with {theirs}, this command with {given}; {remedy}"
+        )
 
 
 def _sealed(session: Session, settings: Settings) -> Iterator[Line]:

@@ -75,7 +75,7 @@ def cost(found: Cost) -> str:
     return f"{dollars(found.total_usd)} paid{each}"
 
 
-PACE = "at the pace of the last days, seven at the most, leaving out batches, re-scoring and models compared"
+PACE = "if the coming days cost what the last ones did, without batches, re-scoring and models compared"
 
 
 def forecast(found: Forecast) -> str:

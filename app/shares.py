@@ -47,7 +47,11 @@ class Share:
 
     @property
     def percent(self) -> str:
-        return f"{self.value * 100:.0f} %"
+        """Without decimals; a few of very many are not none, and nearly all are not all."""
+        rounded = f"{self.value * 100:.0f} %"
+        if rounded == "0 %" and self.hits:
+            return "under 1 %"
+        return "over 99 %" if rounded == "100 %" and self.hits < self.n else rounded
 
     @property
     def words(self) -> str:

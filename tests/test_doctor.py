@@ -20,8 +20,8 @@ from app.releases import release
 from app.settings import Settings
 from app.tables import Tick
 from app.vault import KEY_FILE, Vault
-from tests.cast import shipped_context
-from tests.factories import make_connection, make_context, make_delivery
+from tests.cast import MODEL, shipped_context
+from tests.factories import make_connection, make_context, make_delivery, make_model_state
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -265,6 +265,25 @@ def test_a_house_in_which_all_is_well(house: Session) -> None:
     assert {lines[subject].mark for subject in whole} == {"ok"}
     assert lines["database"].text.startswith("PostgreSQL 1")
     assert shipped_context().version[:12] in lines["context"].text
+
+
+@pytest.mark.parametrize(
+    ("state", "named", "told_of"),
+    [
+        ({"state": "none", "model": ""}, "none", None),
+        ({"state": "none", "model": ""}, "local", "started with none, this command with local"),
+        ({"state": "ready", "model": "qwen", "demonstration": True}, "local", None),
+        ({"state": "ready", "model": MODEL}, "none", f"started with {MODEL}, this command with none"),
+    ],
+)
+def test_a_service_that_was_started_with_another_model_is_told(
+    house: Session, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any], named: str, told_of: str | None
+) -> None:
+    make_model_state(house, **state)
+    house.commit()
+    configure(monkeypatch, worker_model=named)
+    line = told().get("model at work")
+    assert line is None if told_of is None else line is not None and line.mark == "warning" and told_of in line.text
 
 
 def test_a_database_that_does_not_answer_is_a_problem(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
