@@ -21,7 +21,7 @@ TicketId = Annotated[int, Path(ge=1, lt=BEYOND)]
 
 
 @router.get("/tickets/{ticket_id}/decision")
-def loaded_again(ticket_id: TicketId) -> Response:
+def loaded_again(view: ViewedByLead, ticket_id: TicketId) -> Response:  # noqa: ARG001  who may
     """A decision that was refused is shown at this address; who loads it again begins anew."""
     return _see(f"/tickets/{ticket_id}")
 

@@ -39,7 +39,7 @@ def settings(view: ViewedByAdmin, before: int | None = None) -> HTMLResponse:
 
 @router.get("/settings/people")
 @router.get("/settings/people/{user_id}/reset")
-def loaded_again() -> RedirectResponse:
+def loaded_again(view: ViewedByAdmin) -> RedirectResponse:  # noqa: ARG001  who may
     """A link was shown at this address, once; who loads it again has not asked for another."""
     return _back()
 
