@@ -53,14 +53,15 @@ _ADVERB = r"[ \t](?:now|currently|jetzt|nun|just|again|wieder)"
 _CHANGED = r"[ \t](?:(?:re)?set|changed|updated|reset|gesetzt|geändert)"
 _TO = r"[ \t](?:to|auf|as)"
 _ASSIGNED = re.compile(
-    rf"{_FOR}(?:{_VERB})?(?:{_ADVERB})?(?:{_CHANGED})?(?:{_TO})?"
+    rf"{_FOR}(?:{_VERB})?(?:{_ADVERB})?(?:(?:{_CHANGED})?{_TO})?"  # not "password reset:", which begins a subject
     r"[\"'\])*_]{0,4}[ \t]{0,4}(?::=|=>|={1,3}|:|→|>(?=[^\s<]{1,128}</))[ \t]{0,8}(?P<next>\r?\n[ \t]{0,8})?",
     re.IGNORECASE,
 )
 _OPTION = re.compile(r"[ \t]")  # --password X
 _IN_BRACKETS = re.compile(r"[ \t]\((?=[^\s()]{6,64}\))")  # my password (X) does not work
 _SAID = re.compile(
-    rf"{_FOR}(?:{_VERB})?(?:{_ADVERB})?(?:{_CHANGED})?(?:{_TO})?(?:[ \t](?:be|[-\u2013\u2014]))?[ \t][:(]?",
+    rf"{_FOR}(?:{_VERB})?(?:{_ADVERB})?(?:{_CHANGED})?(?:{_TO})?"
+    r"(?:[ \t]be|[ \t]{1,3}(?P<dash>--?|[\u2013\u2014]))?[ \t]{1,3}[:(]?",
     re.IGNORECASE,
 )
 
@@ -92,13 +93,15 @@ _ORDINARY = frozenset(
     username admin login default example placeholder value object varchar char number int integer boolean prompt input
     manager vault keepass bitwarden lastpass 1password laps keychain encrypted hashed plaintext base64 utf8 utf-8 sha1
     sha256 sha512 md5 aes256 bcrypt oauth2 saml2 office365 o365 m365 windows10 windows11 win10 win11 exchange2019
-    ntlmv2 smbv1 smbv2 smbv3 ipv4 ipv6 802.1x wpa2 wpa3 wpa2-psk wpa3-psk""".split()  # noqa: SIM905  readable so
+    ntlmv2 smbv1 smbv2 smbv3 ipv4 ipv6 802.1x wpa2 wpa3 wpa2-psk wpa3-psk ctrl+alt+del ctrl+alt+delete
+    strg+alt+entf""".split()  # noqa: SIM905  readable so
 )
 _LOGIN_NEARBY = re.compile(
     r"(?i)\b(?:user(?:[ _-]?(?:name|id))?|login|account|benutzer(?:name)?|e-?mail|utilisateur|usuario)\b"
     r"[^\n]{0,60}?[:=]"
 )
 _SHORTEST, _SHORTEST_IN_PROSE = 4, 6
+_DIGIT_AND_MARK = re.compile(rf"(?=.*[0-9]).*[{re.escape(_MARKS)}]")
 _NEARBY = 160  # characters before a name in which a login makes a plain word after "password:" credible
 
 
@@ -147,7 +150,9 @@ def _after_password(text: str, name: re.Match[str]) -> tuple[int, int] | None:
     value = _value(text, said.end()) if said else None
     if said is None or value is None:
         return None
-    return value.span if _credible_in_prose(value, bare=not said[0].strip(" \t(:-\u2013\u2014")) else None
+    if said.re is _SAID and said["dash"] and not _DIGIT_AND_MARK.search(value.text):
+        return None  # what a dash begins is mostly the next thought
+    return value.span if _credible_in_prose(value, bare=not said[0].strip(" \t(:")) else None
 
 
 class _Value(NamedTuple):

@@ -45,7 +45,7 @@ KEPT_AT_ONCE = 200  # results a transaction
 CLOCKS_APART = timedelta(minutes=5)  # the vendor's and ours
 UNDER_WAY = timedelta(minutes=10)  # a batch may take as long to be sent; until then nobody looks for it
 NEVER_ARRIVED = "its sending was interrupted, and the vendor has not got it"
-NOT_KEPT = "what became of it could not be recorded, and the log says why; tried again each minute of its day"
+NOT_KEPT = "what became of it could not be recorded, and the log says why; tried again each minute"
 GIVEN_UP = "its time is over, and what became of it could not be recorded; the log says why"
 MAY_BE_THERE = "its sending was interrupted; whether the vendor has it shows when what was sent then has ended"
 
@@ -56,10 +56,11 @@ def collect(deps: Deps) -> None:
     api = ready.asking.batches if ready else None
     with transaction(deps.engine) as session:
         under_way = session.scalars(select(Batch).where(Batch.state.in_(OPEN)).order_by(Batch.id)).all()
-    failed = []
     for batch in under_way:
         try:
             _follow(deps, api, batch)
+            if batch.note == NOT_KEPT:
+                _note(deps, batch, "")
         except CallFailed as failure:
             log.warning("batch.not_looked_at", batch=batch.id, code=failure.code, message=str(failure))
             if ready is not None and failure.stops_all:
@@ -69,23 +70,33 @@ def collect(deps: Deps) -> None:
             if transient(error):
                 raise
             log.exception("batch.not_collected", batch=batch.id)
-            failed.append(batch)  # the others are not to wait for it
+            _not_kept(deps, batch)
     with transaction(deps.engine) as session:
         if session.scalar(select(exists().where(BatchTicket.batch_id.is_(None)))):
             enqueue(session, "batch_submit", once="batch_submit")
-    for batch in failed:
-        _not_kept(deps, batch)
 
 
 def _not_kept(deps: Deps, batch: Batch) -> None:
-    """It says so; and is given up where it failed before and its time is over, though its answers may be paid."""
-    if batch.note == NOT_KEPT and _too_late(batch):
-        return _lost(deps, batch, GIVEN_UP, tries=MOST_TRIES)
+    """It says so; and is given up where it failed the last time too and its day is over, though it may be paid.
+
+    Whatever comes of that, the others are not to wait for it.
+    """
+    try:
+        if batch.note == NOT_KEPT and _too_late(batch):
+            _lost(deps, batch, GIVEN_UP, tries=MOST_TRIES)
+        else:
+            _note(deps, batch, NOT_KEPT)
+    except Exception as error:
+        if transient(error):
+            raise
+        log.exception("batch.not_given_up", batch=batch.id)
+
+
+def _note(deps: Deps, batch: Batch, note: str) -> None:
+    """What people read of it, unless it is over or says something else by now."""
+    same = (Batch.id == batch.id, Batch.state.in_(OPEN), Batch.note == batch.note)
     with transaction(deps.engine) as session:
-        found = session.get_one(Batch, batch.id, with_for_update=ROW_ONLY)
-        if found.state in OPEN:
-            found.note = NOT_KEPT
-    return None
+        session.execute(update(Batch).where(*same).values(note=note))
 
 
 def cancel(session: Session, batch_id: int, *, actor: Actor) -> None:
@@ -212,7 +223,7 @@ def _end(session: Session, batch_id: int) -> None:
     """The batch is over, once: whoever comes second finds it so."""
     take(session, Lock.BATCHES)
     batch = session.get_one(Batch, batch_id, with_for_update=ROW_ONLY)
-    if batch.state == "ended":
+    if batch.state not in OPEN:
         return
     mine = BatchRequest.batch_id == batch_id
     left_out = update(BatchRequest).where(mine, BatchRequest.state == "asked")

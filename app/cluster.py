@@ -41,7 +41,7 @@ OPTIONS = {
     "listen_addresses": "",
     "port": PORT,
     "unix_socket_permissions": "0700",
-    "max_connections": "100",  # of two workers and the pages beside commands
+    "max_connections": "100",  # enough for the pages, two workers and some commands
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
     "jit": "off",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
+SAME = "give both the same settings, in .env for instance"
 LOOK_UP_SECONDS = 8.0
 PAGES_SECONDS = 3.0
 STATEMENT_SECONDS = 5
@@ -211,9 +212,8 @@ def _started_with(session: Session, given: str) -> Iterator[Line]:
         return
     theirs = NONE if row.state == "none" else LOCAL if row.demonstration else row.model
     if theirs != given:
-        remedy = f"give both the same {variable('worker_model')}, in .env for instance"
         yield Line(
-            "warning", "model at work", f"the service was started with {theirs}, this command with {given}; {remedy}"
+            "warning", "model at work", f"the service works with {theirs}, this command was given {given}; {SAME}"
         )
 
 

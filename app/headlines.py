@@ -39,7 +39,7 @@ def fail_rate(now: Outcomes, before: Outcomes) -> str:
     if not now.fail.enough:
         return f"Too few tickets to say how many fail: {now.fail.hits} of {now.fail.n}"
     moved = _moved(now.fail.since(before.fail), before.fail.percent)
-    return f"{now.fail.percent} of tickets that pass or fail do fail{moved}"
+    return f"Of tickets that pass or fail, {now.fail.percent} fail{moved}"
 
 
 def criteria(rows: Sequence[CriterionRow], names: Names) -> str:
@@ -75,7 +75,7 @@ def cost(found: Cost) -> str:
     return f"{dollars(found.total_usd)} paid{each}"
 
 
-PACE = "if the coming days cost what the last ones did, without batches, re-scoring and models compared"
+PACE = "if each day to come costs what the last seven did, without batches, re-scoring and models compared"
 
 
 def forecast(found: Forecast) -> str:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 # For `with_for_update`: nobody else changes the row, but rows that point at it are written all the same. A run that had
-# to wait for it would hold the sum that it is booked in, and so everybody who books.
+# to wait for it would hold the sum that it is booked in, and so everybody who books. (A change of a unique column, such
+# as a batch's id at the vendor, still takes the whole row.)
 ROW_ONLY: dict[str, Any] = {"key_share": True}
 
 

@@ -9,7 +9,8 @@ from app import headlines
 from app.headlines import plural
 from app.markdown import literal, table
 from app.periods import WEEK
-from app.web.words import clock_time, dollars, percent, seconds
+from app.shares import percent
+from app.web.words import clock_time, dollars, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

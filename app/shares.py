@@ -10,7 +10,18 @@ from agents.agreement import FEWEST, wilson
 if TYPE_CHECKING:
     from agents.agreement import Interval
 
+HALF = 0.5  # per cent, from where on one is said without decimals
 Change = Literal["up", "down", "same", "unknown"]
+
+
+def percent(share: float) -> str:
+    """Without decimals, unless a few of very many would be none, or nearly all would be all: 31 %, 0.5 %, 99.8 %."""
+    value = min(max(share, 0.0), 1.0) * 100
+    if 0 < value < HALF:
+        return f"{value:.1g} %"
+    if 100 - HALF < value < 100:  # noqa: PLR2004  per cent
+        return f"{100 - float(f'{100 - value:.1g}'):g} %"
+    return f"{value:.0f} %"
 
 
 class Share:
@@ -47,11 +58,7 @@ class Share:
 
     @property
     def percent(self) -> str:
-        """Without decimals; a few of very many are not none, and nearly all are not all."""
-        rounded = f"{self.value * 100:.0f} %"
-        if rounded == "0 %" and self.hits:
-            return "under 1 %"
-        return "over 99 %" if rounded == "100 %" and self.hits < self.n else rounded
+        return percent(self.value)
 
     @property
     def words(self) -> str:

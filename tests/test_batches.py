@@ -299,6 +299,29 @@ def test_one_failure_gives_up_no_batch_though_its_day_is_over(
     assert (only.state, only.note, only.succeeded) == ("ended", "", 1)
 
 
+def test_a_good_look_between_two_failures_counts(
+    deps: Deps, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double.batching(HOUR)
+    arrive(session, 1)
+    submit(deps)
+    (only,) = rows(session)
+
+    def fail() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(batch_results, "_look", lambda *_: 1 / 0)
+            collect(deps)
+        session.expire_all()
+
+    fail()
+    collect(deps)
+    session.expire_all()
+    assert (only.state, only.note) == ("waiting", "")
+    over(session, only.id)
+    fail()
+    assert (only.state, only.note) == ("waiting", batch_results.NOT_KEPT)
+
+
 def test_a_batch_that_is_over_is_not_lost_any_more(deps: Deps, session: Session) -> None:
     arrive(session, 1)
     submit(deps)

@@ -271,9 +271,9 @@ def test_a_house_in_which_all_is_well(house: Session) -> None:
     ("state", "named", "told_of"),
     [
         ({"state": "none", "model": ""}, "none", None),
-        ({"state": "none", "model": ""}, "local", "started with none, this command with local"),
+        ({"state": "none", "model": ""}, "local", "works with none, this command was given local"),
         ({"state": "ready", "model": "qwen", "demonstration": True}, "local", None),
-        ({"state": "ready", "model": MODEL}, "none", f"started with {MODEL}, this command with none"),
+        ({"state": "ready", "model": MODEL}, "none", f"works with {MODEL}, this command was given none"),
     ],
 )
 def test_a_service_that_was_started_with_another_model_is_told(

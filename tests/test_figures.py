@@ -16,7 +16,7 @@ from app.periods import Period, week, weeks_before
 from app.queries import figures
 from app.queries.figures import decisions, improving, money, service, trend, verdicts
 from app.queries.figures.tickets import volume
-from app.shares import Share
+from app.shares import Share, percent
 from app.tables import (
     Label,
     Pattern,
@@ -474,14 +474,9 @@ def test_all_figures_of_an_empty_week_are_there(session: Session) -> None:
 
 @pytest.mark.parametrize(
     ("hits", "n", "said"),
-    [
-        (0, 211, "0 %"),
-        (1, 211, "under 1 %"),
-        (2, 211, "1 %"),
-        (210, 211, "over 99 %"),
-        (211, 211, "100 %"),
-        (0, 0, "0 %"),
-    ],
+    [(0, 211, "0 %"), (1, 211, "0.5 %"), (1, 9_000, "0.01 %"), (2, 211, "1 %"), (210, 211, "99.5 %"), (7, 7, "100 %")],
 )
 def test_a_few_of_many_are_not_none(hits: int, n: int, said: str) -> None:
     assert Share(hits, n).percent == said
+    assert percent(-0.1) == "0 %"
+    assert percent(1.2) == "100 %"

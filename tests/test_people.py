@@ -429,16 +429,20 @@ def test_settings_tell_a_decision_in_words(admin_pages: TestClient, session: Ses
     given = Decision(verdict.id, "pass", reason="evidence_misread", note="It is there.")
     session.commit()
     claims.release(session, actor=Actor(lead.email, lead.id), ticket_id=ticket.id)
-    label_id = labels.decide(
-        session, actor=Actor(lead.email, lead.id), ticket_id=ticket.id, decision=given, now=clock.now()
+    labels.decide(session, actor=Actor(lead.email, lead.id), ticket_id=ticket.id, decision=given, now=clock.now())
+    before, after = {"verdict": "fail", "decision": None}, {"decision": "pass", "findings": {"root_cause": "not_met"}}
+    older = AuditEvent(
+        actor="x@y", action="ticket.decided", subject="ticket:99999", before=before, after=after, note=""
     )
+    session.add(older)
     session.commit()
     page = read(admin_pages.get("/settings").text)
-    decided, released = page.one("section", **{"aria-labelledby": "events-title"}).one("tbody").all("tr")
-    said = f"decided HD-7 label: {label_id} decision: pass kind: overrule reason: evidence misread verdict: fail"
+    earlier, decided, released = page.one("section", **{"aria-labelledby": "events-title"}).one("tbody").all("tr")
+    said = "decided HD-7 decision: pass kind: overrule reason: evidence misread verdict: fail"
     assert decided.words.startswith(f"{lead.email} {said} It is there.")
     assert released.words.startswith(f"{lead.email} gave back HD-7 claimed by: {lead.email} → nothing")
     assert decided.one("a").attributes["href"] == f"/tickets/{ticket.id}"
+    assert "decided ticket 99999 decision: pass findings: root cause: not met verdict: fail" in earlier.words
 
 
 @pytest.mark.parametrize(

@@ -117,14 +117,14 @@ def test_a_report_says_what_the_figures_say(deps: Deps, session: Session) -> Non
     title = shipped_context().rubric.criteria[0].title
     lines = report.markdown.splitlines()
     assert lines[0] == "# Week 47 of 2026, 16 to 22 November"
-    opening = "Tickets judged: 12 of 12 that were finished. Fail rate: 75 % of tickets that pass or fail do fail, up"
+    opening = "Tickets judged: 12 of 12 that were finished. Fail rate: Of tickets that pass or fail, 75 % fail, up"
     assert lines[2].startswith(opening)
     assert "- 12 tickets came, 12 were finished, 12 of them judged." in lines
     assert "- 12 verdicts: 3 pass, 9 fail, 0 went to a person." in lines
     assert "- Fail: 9 of 12 (75 %), up from 0 %, of those that passed or failed." in lines
     assert f"{title} is not met in 75 % of tickets, up from 0 %." in lines
     assert "- $0.12 paid, $0.010 a ticket." in lines
-    pace = "if the coming days cost what the last ones did, without batches, re-scoring and models compared"
+    pace = "if each day to come costs what the last seven did, without batches, re-scoring and models compared"
     # 12 cents and 8 days of 12/7
     assert f"- November 2026: $0.12 so far, $0.26 by the end of it, {pace}." in lines
     assert any(line.startswith("| judging tickets") for line in lines)

@@ -148,10 +148,28 @@ def test_money_keeps_the_digits_that_count(amount: str | None, said: str) -> Non
     assert words.dollars(None if amount is None else Decimal(amount)) == said
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("reason", "evidence_misread", "evidence misread"),
+        ("name", "anna_maria", "anna_maria"),
+        ("declared", ["resolution_note", "minutes"], "resolution note, minutes"),
+        ("declared", [], "nothing"),
+        ("findings", {"root_cause": "not_met"}, "root cause: not met"),
+        ("version", "ab" * 32, "abababababab"),
+        ("since", "2026-11-30T23:00:00.123456+00:00", "1 Dec 2026, 00:00"),
+        ("closed", True, "true"),
+        ("numbers", [[1], {"a": None}], "1, a: null"),
+        ("numbers", list(range(300)), ", ".join(map(str, range(300)))[:200] + "…"),
+    ],
+)
+def test_what_an_event_says(name: str, value: object, said: str) -> None:
+    assert words.audited(name, value, ZoneInfo("Europe/Berlin")) == said
+
+
 def test_figures() -> None:
     assert words.thousands(1_234_567) == "1\u202f234\u202f567"
     assert (words.capped(1001, 1000), words.capped(1000, 1000)) == ("1,000+", "1,000")
     assert (words.sentence("the disk is full"), words.sentence("Done.")) == ("The disk is full.", "Done.")
     assert (words.seconds(340), words.seconds(61_200)) == ("0.3 s", "61 s")
-    assert (words.percent(0.421), words.percent(1.2)) == ("42 %", "100 %")
     assert (words.score(Decimal("79.6")), words.score(None)) == ("79", "")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 EVENTS = 50  # on one page
+OWN_NUMBERS = frozenset({"label"})
+NOTHING: tuple[object, ...] = (None, "", False, {})
 
 
 class PersonRow(NamedTuple):
@@ -46,11 +48,13 @@ class EventRow(NamedTuple):
 
     @property
     def changes(self) -> list[tuple[str, Any, Any]]:
-        """What is different: name, before, after. What is nothing on both sides says nothing."""
-        before, after = self.before or {}, self.after or {}
-        names = dict.fromkeys((*before, *after))
+        """What is different: name, before, after. What was nothing and is nothing, and our own numbers, say nothing."""
+        before, after = dict(self.before or {}), dict(self.after or {})
+        if self.action == "ticket.decided" and "verdict" in before:  # so did releases before 26 November 2026 write it
+            after["verdict"] = before.pop("verdict")
+        names = [name for name in dict.fromkeys((*before, *after)) if name not in OWN_NUMBERS]
         pairs = [(name, before.get(name), after.get(name)) for name in names]
-        return [(name, old, new) for name, old, new in pairs if old != new and (old or new or name in before)]
+        return [(name, old, new) for name, old, new in pairs if old != new and (old is not None or new not in NOTHING)]
 
 
 def tickets_of(session: Session, events: Iterable[EventRow]) -> dict[str, str]:

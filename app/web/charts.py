@@ -9,7 +9,8 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from app.web.words import dollars, percent, thousands
+from app.shares import percent
+from app.web.words import dollars, thousands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

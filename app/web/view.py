@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 from typing_extensions import override
 
-from app import budget, clock, labels, sign_ins
+from app import budget, clock, labels, shares, sign_ins
 from app.audit import Actor
 from app.db import transaction
 from app.markdown import to_html
@@ -61,7 +61,7 @@ class Templates:
             "capped": words.capped,
             "seconds": words.seconds,
             "duration": words.duration,
-            "percent": words.percent,
+            "percent": shares.percent,
             "score": words.score,
             "sentence": words.sentence,
             "shown": words.shown,

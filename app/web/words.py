@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterable
     from zoneinfo import ZoneInfo
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 FAR = timedelta(days=30)  # further away a date says more than a number of days
+CODED = frozenset({"reason", "findings", "declared", "kind", "decision", "verdict", "state"})  # of an event
 _HASH = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[a-z]+(?:_[a-z]+)+")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:\+00:00|Z)?")
@@ -107,21 +108,27 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def audited(value: object) -> str:
-    """A value of an event for people: codes as words, moments to the minute, hashes short, lists without brackets."""
+def audited(name: str, value: object, zone: ZoneInfo) -> str:
+    """A value of an event for people: codes as words, moments to the minute, hashes short, documents in a line."""
+    if isinstance(value, dict):
+        return _listed(f"{_coded(one)}: {audited(name, of, zone)}" for one, of in value.items())
     if isinstance(value, list):
-        return ", ".join(map(audited, value))
+        return _listed(audited(name, one, zone) for one in value)
     if not isinstance(value, str):
         return shown(value)
     if _HASH.fullmatch(value):
         return value[:12]
     if _MOMENT.fullmatch(value):
-        return value[:16].replace("T", " ")
+        return clock_time(datetime.fromisoformat(value), zone)
+    return _coded(value) if name in CODED else shown(value)
+
+
+def _listed(said: Iterable[str]) -> str:
+    return shown(", ".join(said)) or "nothing"
+
+
+def _coded(value: str) -> str:
     return value.replace("_", " ") if _CODE.fullmatch(value) else shown(value)
-
-
-def percent(share: float) -> str:
-    return f"{min(max(share, 0.0), 1.0) * 100:.0f} %"
 
 
 def score(value: Decimal | float | None) -> str:

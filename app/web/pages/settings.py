@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, NamedTuple
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Form, Path
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -109,7 +110,7 @@ def _page(  # noqa: PLR0913  what the form held
         "settings.html",
         people=listed,
         about=lambda subject: _about(subject, emails, tickets),
-        called=lambda name, value: emails.get(str(value), "") if name == "claimed_by" else audited(value),
+        called=lambda name, value: _called(name, value, emails, ZoneInfo(view.settings.timezone)),
         links=queries.links(session, now=view.now),
         events=events[: queries.EVENTS],
         older=len(events) > queries.EVENTS,
@@ -139,6 +140,11 @@ def _about(subject: str, emails: Mapping[str, str], tickets: Mapping[str, str]) 
         return _About(name)
     words = f"{kind} {name[:12]}".strip()
     return _About(words, f"{PAGES[kind]}{name}") if kind in PAGES else _About(f"{kind} {name}".strip())
+
+
+def _called(name: str, value: object, emails: Mapping[str, str], zone: ZoneInfo) -> str:
+    """What an event says of one thing, in words."""
+    return emails.get(str(value), f"account {value}") if name == "claimed_by" else audited(name, value, zone)
 
 
 def _address(view: View, token: str) -> str:
