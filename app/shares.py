@@ -10,16 +10,16 @@ from agents.agreement import FEWEST, wilson
 if TYPE_CHECKING:
     from agents.agreement import Interval
 
-HALF = 0.5  # per cent, from where on one is said without decimals
+_HALF = 0.5  # per cent, from where on one is said without decimals
 Change = Literal["up", "down", "same", "unknown"]
 
 
 def percent(share: float) -> str:
     """Without decimals, unless a few of very many would be none, or nearly all would be all: 31 %, 0.5 %, 99.8 %."""
     value = min(max(share, 0.0), 1.0) * 100
-    if 0 < value < HALF:
+    if 0 < value < _HALF:
         return f"{value:.1g} %"
-    if 100 - HALF < value < 100:  # noqa: PLR2004  per cent
+    if 100 - _HALF < value < 100:  # noqa: PLR2004  per cent
         return f"{100 - float(f'{100 - value:.1g}'):g} %"
     return f"{value:.0f} %"
 

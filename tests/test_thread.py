@@ -158,6 +158,7 @@ def test_money_keeps_the_digits_that_count(amount: str | None, said: str) -> Non
         ("findings", {"root_cause": "not_met"}, "root cause: not met"),
         ("version", "ab" * 32, "abababababab"),
         ("since", "2026-11-30T23:00:00.123456+00:00", "1 Dec 2026, 00:00"),
+        ("name", "2026-11-30T99:99", "2026-11-30T99:99"),
         ("closed", True, "true"),
         ("numbers", [[1], {"a": None}], "1, a: null"),
         ("numbers", list(range(300)), ", ".join(map(str, range(300)))[:200] + "…"),

@@ -64,7 +64,6 @@ class Templates:
             "percent": shares.percent,
             "score": words.score,
             "sentence": words.sentence,
-            "shown": words.shown,
             "markdown": _markdown,
             "report": lambda text: Markup(to_html(text)),  # noqa: S704  it escapes
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
@@ -119,7 +120,8 @@ def audited(name: str, value: object, zone: ZoneInfo) -> str:
     if _HASH.fullmatch(value):
         return value[:12]
     if _MOMENT.fullmatch(value):
-        return clock_time(datetime.fromisoformat(value), zone)
+        with suppress(ValueError):  # somebody may be called so
+            return clock_time(datetime.fromisoformat(value), zone)
     return _coded(value) if name in CODED else shown(value)
 
 
