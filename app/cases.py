@@ -118,7 +118,7 @@ def _is_judged(found: Placed, ready: Ready | None) -> bool:
 
 
 def known_triage(found: Placed, context: Context, *, model: str | None) -> Triage | None:
-    """Triage runs once per intake: what it said of this one under the same files; the newest, by any model if none."""
+    """Triage runs once per intake: what it said of this one under the same files; the newest of any model, if none."""
     agent = context.agent_hash("triage")
     said = (answer for hashed, by, answer in reversed(found.triages or ()) if hashed == agent and model in (by, None))
     answer = next(said, None)

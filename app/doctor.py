@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-SAME = "give both the same settings, in .env for instance"
 LOOK_UP_SECONDS = 8.0
 PAGES_SECONDS = 3.0
 STATEMENT_SECONDS = 5
@@ -212,8 +211,9 @@ def _started_with(session: Session, given: str) -> Iterator[Line]:
         return
     theirs = NONE if row.state == "none" else LOCAL if row.demonstration else row.model
     if theirs != given:
+        remedy = "give both the same settings, in .env for instance"
         yield Line(
-            "warning", "model at work", f"the service works with {theirs}, this command was given {given}; {SAME}"
+            "warning", "model at work", f"the service works with {theirs}, this command was given {given}; {remedy}"
         )
 
 

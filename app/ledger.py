@@ -32,7 +32,7 @@ def _added(insertion: Insert) -> Insert:
     return insertion.on_conflict_do_update(index_elements=["quarter", "agent"], set_=sums)
 
 
-_BOOK = _added(insert(_SPENDING).values(quarter=_NOW))
+_BOOK = _added(insert(_SPENDING).values(quarter=_NOW))  # built once: it is a part of every batch
 
 
 def book(session: Session, *, agent: str, cost_usd: Decimal | None, calls: int = 1) -> None:

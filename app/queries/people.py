@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 EVENTS = 50  # on one page
-OWN_NUMBERS = frozenset({"label"})
-NOTHING: tuple[object, ...] = (None, "", False, {})
+OWN_NUMBERS = frozenset({"label"})  # of an event, which mean something to nobody outside
+NOTHING: tuple[object, ...] = (None, "", False, {})  # as the value of what was not there before
 
 
 class PersonRow(NamedTuple):
