@@ -75,7 +75,9 @@ def cost(found: Cost) -> str:
     return f"{dollars(found.total_usd)} paid{each}"
 
 
-PACE = "if each day to come costs what the last seven did, without batches, re-scoring and models compared"
+PACE = (
+    "if each day to come costs what the last ones did, seven at most, without batches, re-scoring and models compared"
+)
 
 
 def forecast(found: Forecast) -> str:

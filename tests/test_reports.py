@@ -124,7 +124,10 @@ def test_a_report_says_what_the_figures_say(deps: Deps, session: Session) -> Non
     assert "- Fail: 9 of 12 (75 %), up from 0 %, of those that passed or failed." in lines
     assert f"{title} is not met in 75 % of tickets, up from 0 %." in lines
     assert "- $0.12 paid, $0.010 a ticket." in lines
-    pace = "if each day to come costs what the last seven did, without batches, re-scoring and models compared"
+    pace = (
+        "if each day to come costs what the last ones did, seven at most, "
+        "without batches, re-scoring and models compared"
+    )
     # 12 cents and 8 days of 12/7
     assert f"- November 2026: $0.12 so far, $0.26 by the end of it, {pace}." in lines
     assert any(line.startswith("| judging tickets") for line in lines)
